@@ -1,0 +1,117 @@
+"""What an answer says of its tokens: in one JSON body, or event by event in a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from aion_extproc.accounting.usage import Usage
+from aion_extproc.wire.format import Format
+
+# An event longer than this is no usage event; it is passed by without being kept.
+_LONGEST_EVENT = 1 << 20
+_LARGEST_COUNT = 1 << 60  # so that sums stay within 64 bits; whether a count is believed is not judged here
+
+
+def answer_usage(body: bytes, format: Format) -> Usage | None:
+    """The usage that a JSON answer reports; None when it reports none or is not JSON."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    usage = answer.get("usage") if isinstance(answer, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    return _anthropic(usage) if format is Format.ANTHROPIC else _openai(usage)
+
+
+class StreamUsage:
+    """Reads the usage out of an SSE stream, cut anywhere into chunks."""
+
+    def __init__(self, format: Format) -> None:
+        self._format = format
+        self._rest = b""
+        self._fields: dict[str, Any] = {}
+        self.complete = False  # the final count has been seen
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take in a chunk; True when the usage has changed by it."""
+        data = self._rest + chunk if self._rest else chunk
+        *lines, rest = data.split(b"\n")
+        self._rest = rest if len(rest) <= _LONGEST_EVENT else b""
+        changed = False
+        for line in lines:
+            # Nearly every event has no usage; the substring test costs less than parsing it.
+            if line.startswith(b"data:") and b'"usage"' in line:
+                changed |= self._event(line[5:])
+        return changed
+
+    @property
+    def usage(self) -> Usage | None:
+        """What is known so far; None: nothing."""
+        if not self._fields:
+            return None
+        return _anthropic(self._fields) if self._format is Format.ANTHROPIC else _openai(self._fields)
+
+    def _event(self, data: bytes) -> bool:
+        try:
+            event = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return False
+        if not isinstance(event, dict):
+            return False
+        message = event.get("message")  # message_start carries the usage one level down
+        usage = event.get("usage") or (message.get("usage") if isinstance(message, dict) else None)
+        if not isinstance(usage, dict):
+            return False
+        # Anthropic counts cumulatively, and its last event may leave out what the first one said.
+        self._fields.update({key: value for key, value in usage.items() if value is not None})
+        self.complete = self.complete or self._is_last(event)
+        return True
+
+    def _is_last(self, event: dict[str, Any]) -> bool:
+        """Some OpenAI-format servers count in every chunk; only with the last choice, or after it, is it final."""
+        if self._format is Format.ANTHROPIC:
+            return event.get("type") == "message_delta"
+        choices = event.get("choices")
+        if not isinstance(choices, list) or not choices:
+            return True
+        return any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices)
+
+
+def _openai(usage: dict[str, Any]) -> Usage:
+    prompt = _part(usage, "prompt_tokens_details")
+    completion = _part(usage, "completion_tokens_details")
+    return Usage(
+        input_tokens=_count(usage, "prompt_tokens"),
+        output_tokens=_count(usage, "completion_tokens"),
+        cache_read_tokens=_count(prompt, "cached_tokens"),
+        cache_write_tokens=_count(prompt, "cache_write_tokens"),
+        reasoning_tokens=_count(completion, "reasoning_tokens"),
+    )
+
+
+def _anthropic(usage: dict[str, Any]) -> Usage:
+    # Anthropic's input_tokens leaves the cached ones out.
+    read = _count(usage, "cache_read_input_tokens")
+    written = _count(usage, "cache_creation_input_tokens")
+    return Usage(
+        input_tokens=_count(usage, "input_tokens") + read + written,
+        output_tokens=_count(usage, "output_tokens"),
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=_count(_part(usage, "cache_creation"), "ephemeral_1h_input_tokens"),
+    )
+
+
+def _part(fields: dict[str, Any], key: str) -> dict[str, Any]:
+    part = fields.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def _count(fields: dict[str, Any], key: str) -> int:
+    value = fields.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return min(max(value, 0), _LARGEST_COUNT)
