@@ -1,0 +1,29 @@
+"""What the classifier says of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A score in [0, 1] with the seven signals it is the weighted sum of."""
+
+    score: float  # rounded to six digits, the same on every machine
+    task: str  # one of classify.tasks.TASKS
+    signals: Mapping[str, float]  # signal name → its value in [0, 1], before weighting
+    reason: str  # a short text for X-AION-Reason, ASCII, no text of the request in it
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """score < tier1 → tier 1, ≤ tier2 → tier 2, above → tier 3."""
+
+    tier1: float = 0.35
+    tier2: float = 0.70
+
+    def tier(self, score: float) -> int:
+        if score < self.tier1:
+            return 1
+        return 2 if score <= self.tier2 else 3
