@@ -1,0 +1,175 @@
+"""The models that can be routed to: what each costs, what a client may call them.
+
+`catalog.build` makes it from the settings and the price list, once at start and once a reload. A worker
+loads the result with `from_json` and needs neither.
+"""
+
+from __future__ import annotations
+
+import difflib
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from aion_extproc.accounting.cost import cost_pico, to_nano
+from aion_extproc.accounting.usage import Usage
+from aion_extproc.catalog.model import Model, Prices, Rate
+from aion_extproc.wire.format import Format
+
+VIRTUAL_MODELS = ("aion-auto", "aion-local", "aion-escalate")
+NEAR_NAMES = 5
+_LONGEST_NAME = 256  # a longer one is no misspelling; comparing it would only cost time
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What a client's `model` means: one of the first two is set, or neither and the name is unknown."""
+
+    virtual: str | None = None  # one of VIRTUAL_MODELS
+    models: tuple[Model, ...] = ()  # the model of that id, at every provider that has it
+    near: tuple[str, ...] = ()  # names like it, best first
+
+
+class Catalog:
+    """The models in config order, and look-ups over them. Never changed once made."""
+
+    def __init__(
+        self, models: Iterable[Model], warnings: Iterable[str] = (), valid_until: datetime | None = None
+    ) -> None:
+        self.models: tuple[Model, ...] = tuple(models)
+        self.warnings: tuple[str, ...] = tuple(warnings)  # for a person; printed by `aion check`
+        self.valid_until = valid_until  # from then on the price list says something else: build again
+        self._names = _names(self.models)
+        self._dearest = _Dearest(self.models)
+
+    def resolve(self, asked: str) -> Resolved:
+        """Virtual names, ids and "provider/id". An id that has a slash of its own is an id first."""
+        return self._names.get(asked) or Resolved(near=self._near(asked))
+
+    def dearest(self, usage: Usage) -> tuple[Model, int] | None:
+        """The model that would have cost most for this usage, with nano-dollars; None: no price known."""
+        return self._dearest.of(usage)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything a client can ask for, virtual names first; ids once each."""
+        return (*VIRTUAL_MODELS, *dict.fromkeys(model.id for model in self.models))
+
+    def _near(self, asked: str) -> tuple[str, ...]:
+        if len(asked) > _LONGEST_NAME:
+            return ()
+        lower = {name.lower(): name for name in self.names}
+        return tuple(lower[name] for name in difflib.get_close_matches(asked.lower(), lower, n=NEAR_NAMES, cutoff=0.5))
+
+    def to_json(self) -> bytes:
+        """Everything but the price list, as UTF-8 JSON."""
+        return orjson.dumps(
+            {
+                "models": [_model_to_plain(model) for model in self.models],
+                "warnings": self.warnings,
+                "valid_until": self.valid_until and self.valid_until.isoformat(),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Catalog:
+        """What `to_json` wrote."""
+        plain = orjson.loads(text)
+        until = plain["valid_until"]
+        return cls(
+            (_model_from_plain(entry) for entry in plain["models"]),
+            plain["warnings"],
+            datetime.fromisoformat(until) if until else None,
+        )
+
+
+def _names(models: Sequence[Model]) -> Mapping[str, Resolved]:
+    ids: dict[str, tuple[Model, ...]] = {}
+    for model in models:
+        ids[model.id] = (*ids.get(model.id, ()), model)
+    names = {name: Resolved(virtual=name) for name in VIRTUAL_MODELS}
+    names |= {id: Resolved(models=having) for id, having in ids.items()}
+    for model in models:
+        names.setdefault(f"{model.provider}/{model.id}", Resolved(models=(model,)))
+    return names
+
+
+class _Dearest:
+    """Which model is dearest, by usage.
+
+    Between two thresholds of long-context tariffs every price is flat, and a model that is nowhere dearer
+    than another can be left out. Few remain, so that a request costs microseconds.
+    """
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        priced = [(model, model.prices) for model in models if model.prices is not None]
+        self._starts = sorted({start for _, prices in priced for rate in _rates(prices) for start, _ in rate.above})
+        self._segments = [_undominated(priced, start + 1) for start in [-1, *self._starts]]
+
+    def of(self, usage: Usage) -> tuple[Model, int] | None:
+        # A tariff applies above its start, so a start equal to the input is not passed yet: bisect_left.
+        best: tuple[Model, int] | None = None
+        for model, prices in self._segments[bisect_left(self._starts, usage.input_tokens)]:
+            pico = cost_pico(prices, usage)
+            if best is None or pico > best[1]:
+                best = (model, pico)
+        return best and (best[0], to_nano(best[1]))
+
+
+def _undominated(priced: Sequence[tuple[Model, Prices]], tokens: int) -> list[tuple[Model, Prices]]:
+    flat = [tuple(rate.at(tokens) for rate in _rates(prices)) for _, prices in priced]
+
+    def beaten(index: int) -> bool:
+        mine = flat[index]
+        return any(
+            all(b >= a for a, b in zip(mine, other, strict=True)) and (other != mine or position < index)
+            for position, other in enumerate(flat)
+            if position != index
+        )
+
+    return [entry for index, entry in enumerate(priced) if not beaten(index)]
+
+
+def _rates(prices: Prices) -> tuple[Rate, Rate, Rate, Rate, Rate]:
+    """All five rates, those without one of their own filled in."""
+    write = prices.cache_write or prices.input
+    return (
+        prices.input,
+        prices.output,
+        prices.cache_read or prices.input,
+        write,
+        prices.cache_write_1h or write,
+    )
+
+
+def _model_to_plain(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "provider": model.provider,
+        "tier": model.tier,
+        "prices": None
+        if model.prices is None
+        else {
+            kind: None if rate is None else [rate.base, *rate.above]
+            for kind in Prices.__slots__
+            for rate in [getattr(model.prices, kind)]
+        },
+        "context_window": model.context_window,
+        "local": model.local,
+        "formats": sorted(model.formats),
+    }
+
+
+def _model_from_plain(plain: Mapping[str, Any]) -> Model:
+    def rate(value: list[Any] | None) -> Rate | None:
+        return None if value is None else Rate(value[0], tuple((start, price) for start, price in value[1:]))
+
+    prices: Any = plain["prices"]
+    if prices is not None:
+        rates: dict[str, Any] = {kind: rate(value) for kind, value in prices.items()}
+        prices = Prices(**rates)
+    return Model(**{**plain, "prices": prices, "formats": frozenset(map(Format, plain["formats"]))})

@@ -1,0 +1,56 @@
+"""A model that can be routed to, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aion_extproc.wire.format import Format
+
+PICO_PER_USD = 10**12
+PICO_PER_NANO = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Price of one token in integer pico-dollars (USD per million tokens × 10⁶).
+
+    `above` holds (more than this many input tokens, pico-dollars), ascending: the last one passed prices
+    *every* token of its kind, as long-context tariffs do.
+    """
+
+    base: int
+    above: tuple[tuple[int, int], ...] = ()
+
+    def at(self, input_tokens: int) -> int:
+        price = self.base
+        for start, higher in self.above:
+            if input_tokens > start:
+                price = higher
+        return price
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Rates by kind of token. A cached kind without a rate of its own is None: it costs as plain input."""
+
+    input: Rate
+    output: Rate
+    cache_read: Rate | None = None
+    cache_write: Rate | None = None
+    cache_write_1h: Rate | None = None
+
+
+FREE = Prices(input=Rate(0), output=Rate(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model at one provider."""
+
+    id: str  # as the provider names it
+    provider: str  # the provider's name in the config
+    tier: int  # 1..3
+    prices: Prices | None  # None: unknown, which is never the same as free
+    context_window: int | None  # tokens; None: unknown
+    local: bool  # runs on the user's own machine: always $0, and preferred
+    formats: frozenset[Format]  # what its provider speaks natively

@@ -1,0 +1,333 @@
+"""Which model gets a request, and what is said when none can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aion_extproc.accounting.usage import Usage
+from aion_extproc.catalog.catalog import Catalog
+from aion_extproc.catalog.model import FREE, Model, Prices, Rate
+from aion_extproc.routing.candidates import Tables
+from aion_extproc.routing.decision import Decision, NoRoute, Wanted
+from aion_extproc.routing.health import Health
+from aion_extproc.routing.route import MAX_ATTEMPTS, route
+from aion_extproc.routing.strategies import STRATEGIES
+from aion_extproc.wire.format import Format
+
+OAI, ANT = Format.OPENAI, Format.ANTHROPIC
+BOTH = frozenset([OAI, ANT])
+
+
+def model(
+    id: str,
+    tier: int,
+    price: int | None = 1,
+    *,
+    provider: str = "p",
+    local: bool = False,
+    window: int | None = None,
+    formats: Iterable[Format] = BOTH,
+) -> Model:
+    prices = FREE if local else None if price is None else Prices(Rate(price), Rate(price))
+    return Model(id, provider, tier, prices, window, local, frozenset(formats))
+
+
+def ask(
+    models: Iterable[Model],
+    asked: str = "aion-auto",
+    tier: int = 1,
+    *,
+    format: Format = OAI,
+    tokens: int = 100,
+    max_tokens: int | None = None,
+    down: Iterable[str] = (),
+    strategy: str = "cheapest",
+    fallback: bool = True,
+) -> Decision | NoRoute:
+    models = list(models)
+    health = Health()
+    for name in down:
+        for _ in range(3):
+            health.report(next(m.provider for m in models if m.id == name), name, False, 0.0)
+    wanted = Wanted(asked, format, tier, tokens, max_tokens)
+    return route(Tables(Catalog(models)), wanted, health, 10.0, STRATEGIES[strategy], fallback)
+
+
+def chosen(answer: Decision | NoRoute) -> str:
+    assert isinstance(answer, Decision), answer
+    return answer.model.id
+
+
+def refused(answer: Decision | NoRoute) -> tuple[int, str]:
+    assert isinstance(answer, NoRoute), answer
+    return answer.status, answer.code
+
+
+THREE = [model("small", 1, 1), model("middle", 2, 5), model("large", 3, 20)]
+
+
+@pytest.mark.parametrize(("tier", "expected"), [(1, "small"), (2, "middle"), (3, "large")])
+def test_a_tier_is_served_by_its_model(tier: int, expected: str) -> None:
+    answer = ask(THREE, tier=tier)
+    assert chosen(answer) == expected
+    assert isinstance(answer, Decision)
+    assert (answer.tier, answer.wanted_tier, answer.reason) == (tier, tier, f"tier {tier}")
+
+
+def test_cheapest_takes_local_then_price_then_the_unknown() -> None:
+    models = [model("unknown", 1, None), model("dear", 1, 9), model("cheap", 1, 2), model("mine", 1, local=True)]
+    answer = ask(models)
+    assert isinstance(answer, Decision)
+    assert [attempt.model.id for attempt in answer.attempts] == ["mine", "cheap", "dear", "unknown"]
+
+
+def test_cheapest_means_for_this_request() -> None:
+    reads = Model("reads-cheap", "p", 1, Prices(Rate(1), Rate(100)), None, False, BOTH)
+    writes = Model("writes-cheap", "p", 1, Prices(Rate(10), Rate(1)), None, False, BOTH)
+    assert chosen(ask([reads, writes], tokens=100_000, max_tokens=10)) == "reads-cheap"
+    assert chosen(ask([reads, writes], tokens=10, max_tokens=400)) == "writes-cheap"
+
+
+def test_ties_go_to_the_first_in_the_file() -> None:
+    assert chosen(ask([model("b", 1, 5), model("a", 1, 5)])) == "b"
+
+
+def test_fallback_is_the_order_of_the_file() -> None:
+    models = [model("dear", 1, 9), model("cheap", 1, 1), model("mine", 1, local=True)]
+    assert chosen(ask(models, strategy="fallback")) == "dear"
+    assert chosen(ask(models, strategy="fallback", down=["dear"])) == "cheap"
+
+
+def test_a_tier_that_is_down_goes_up_and_says_so() -> None:
+    answer = ask(THREE, down=["small"])
+    assert chosen(answer) == "middle"
+    assert isinstance(answer, Decision)
+    assert (answer.tier, answer.reason) == (2, "tier 1, none healthy, so tier 2")
+
+
+def test_a_tier_that_is_down_does_not_go_up_where_that_is_off() -> None:
+    assert refused(ask(THREE, down=["small"], fallback=False)) == (503, "no_healthy_model")
+
+
+def test_a_tier_that_is_down_never_goes_down() -> None:
+    answer = ask(THREE, tier=3, down=["large"])
+    assert refused(answer) == (503, "no_healthy_model")
+    assert isinstance(answer, NoRoute)
+    assert answer.retry_after == 20
+    assert "p/large" in answer.message
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_an_empty_tier_goes_up(fallback: bool) -> None:
+    answer = ask([model("middle", 2), model("large", 3)], tier=1, fallback=fallback)
+    assert chosen(answer) == "middle"
+    assert isinstance(answer, Decision)
+    assert answer.reason == "tier 1 has no model for it, so tier 2"
+
+
+def test_a_laptop_with_one_model_serves_everything() -> None:
+    mine = model("mine", 1, local=True)
+    for asked, tier in product(("aion-auto", "aion-local", "mine"), (1, 2, 3)):
+        assert chosen(ask([mine], asked, tier)) == "mine"
+    answer = ask([mine], tier=3)
+    assert isinstance(answer, Decision)
+    assert answer.reason == "tier 3 and above have no model for it, so tier 1"
+
+
+def test_aion_local_is_local_of_any_tier_lowest_first() -> None:
+    models = [model("paid", 1), model("big", 3, local=True), model("mid", 2, local=True)]
+    assert chosen(ask(models, "aion-local", tier=3)) == "mid"
+    assert chosen(ask(models, "aion-local", down=["mid"])) == "big"
+    assert refused(ask(models, "aion-local", down=["mid", "big"])) == (503, "no_healthy_model")
+    assert refused(ask([model("paid", 1)], "aion-local")) == (404, "no_local_model")
+
+
+def test_aion_escalate_is_tier_three_or_nothing() -> None:
+    assert chosen(ask(THREE, "aion-escalate", tier=1)) == "large"
+    assert refused(ask(THREE[:2], "aion-escalate")) == (404, "no_tier3_model")
+    assert refused(ask(THREE, "aion-escalate", down=["large"])) == (503, "no_healthy_model")
+
+
+def test_a_named_model_is_used_whatever_the_tier() -> None:
+    answer = ask(THREE, "large", tier=1)
+    assert chosen(answer) == "large"
+    assert isinstance(answer, Decision)
+    assert (answer.tier, answer.wanted_tier, answer.reason) == (3, None, "model named by the client")
+
+
+def test_a_named_model_is_asked_even_when_it_is_down() -> None:
+    answer = ask(THREE, "large", down=["large"])
+    assert not isinstance(answer, NoRoute)
+    assert answer.model.id == "large"
+
+
+def test_a_named_model_at_two_providers_goes_to_the_cheaper_healthy_one() -> None:
+    models = [model("m", 1, 9, provider="dear"), model("m", 1, 3, provider="cheap")]
+    answer = ask(models, "m")
+    assert isinstance(answer, Decision)
+    assert [attempt.model.provider for attempt in answer.attempts] == ["cheap", "dear"]
+    answer = ask(models, "dear/m")
+    assert isinstance(answer, Decision)
+    assert answer.model.provider == "dear"
+
+
+def test_an_unknown_model_gets_names_like_it() -> None:
+    answer = ask(THREE, "smal")
+    assert refused(answer) == (404, "model_not_found")
+    assert isinstance(answer, NoRoute)
+    assert answer.near[0] == "small"
+    assert "did you mean small" in answer.message
+    long = ask(THREE, "\n" + "x" * 100_000)
+    assert isinstance(long, NoRoute)
+    assert len(long.message) < 200
+    assert "\n" not in long.message
+
+
+def test_a_model_of_the_other_api_is_skipped() -> None:
+    models = [model("o", 1, 1, formats=[OAI]), model("a", 2, 5, formats=[ANT])]
+    assert chosen(ask(models, tier=1, format=OAI)) == "o"
+    assert chosen(ask(models, tier=1, format=ANT)) == "a"
+
+
+@pytest.mark.parametrize("asked", ["aion-auto", "aion-escalate", "o"])
+def test_where_nobody_speaks_the_api_the_answer_says_what_there_is(asked: str) -> None:
+    answer = ask([model("o", 3, formats=[OAI])], asked, format=ANT)
+    assert refused(answer) == (400, "format_not_available")
+    assert isinstance(answer, NoRoute)
+    assert "p/o (openai)" in answer.message
+    assert "Anthropic messages" in answer.message
+    assert "not available yet" in answer.message
+
+
+def test_the_window_must_hold_input_and_answer() -> None:
+    models = [model("narrow", 1, 1, window=1000), model("wide", 1, 5, window=2000)]
+    assert chosen(ask(models, tokens=500, max_tokens=500)) == "narrow"
+    assert chosen(ask(models, tokens=501, max_tokens=500)) == "wide"
+    assert chosen(ask([*models, model("unknown", 1, 9)], tokens=10**6)) == "unknown"
+
+
+def test_too_long_for_a_tier_goes_elsewhere_too_long_for_all_is_said() -> None:
+    models = [model("small", 1, window=9000), model("large", 3, window=1000)]
+    assert chosen(ask(models, tier=3, tokens=5000)) == "small"
+    for asked in ("aion-auto", "small"):
+        answer = ask(models, asked, tokens=9001)
+        assert refused(answer) == (400, "context_length_exceeded")
+        assert isinstance(answer, NoRoute)
+        assert "9001" in answer.message
+        assert "9000" in answer.message
+    assert refused(ask(models, "aion-escalate", tokens=5000)) == (400, "context_length_exceeded")
+
+
+def test_with_no_models_at_all() -> None:
+    assert refused(ask([])) == (503, "no_models")
+
+
+def test_expected_cost_and_savings() -> None:
+    models = [model("small", 1, 1000), model("large", 3, 20_000), model("unknown", 2, None)]
+    answer = ask(models, tokens=300, max_tokens=4096)
+    assert isinstance(answer, Decision)
+    assert answer.expected == Usage(input_tokens=300, output_tokens=500)
+    assert (answer.expected_cost_nano, answer.baseline_nano, answer.baseline_model) == (800, 16_000, "large")
+    assert answer.expected_savings_nano == 15_200
+    answer = ask(models, tokens=300, max_tokens=20)
+    assert isinstance(answer, Decision)
+    assert answer.expected.output_tokens == 20
+    answer = ask(models, "unknown")
+    assert isinstance(answer, Decision)
+    assert (answer.expected_cost_nano, answer.expected_savings_nano) == (None, None)
+
+
+def test_one_request_at_a_time_tries_a_model_that_comes_back() -> None:
+    tables, health = Tables(Catalog(THREE)), Health()
+    for _ in range(3):
+        health.report("p", "small", False, 0.0)
+    wanted = Wanted("aion-auto", OAI, 1, 10)
+
+    def go(now: float) -> str:
+        return chosen(route(tables, wanted, health, now, STRATEGIES["cheapest"]))
+
+    assert [go(29.0), go(30.0), go(30.1)] == ["middle", "small", "middle"]
+    health.report("p", "small", True, 31.0)
+    assert [go(31.1), go(31.2)] == ["small", "small"]
+
+
+SOME = st.lists(
+    st.builds(
+        model,
+        st.sampled_from(["a", "b", "c", "d", "e", "f"]),
+        st.integers(1, 3),
+        st.none() | st.integers(0, 50),
+        local=st.booleans(),
+        window=st.none() | st.integers(1, 400),
+        formats=st.sampled_from([[OAI], [ANT], BOTH]),
+    ),
+    max_size=6,
+    unique_by=lambda m: m.id,
+)
+
+
+@settings(deadline=None)
+@given(
+    SOME,
+    st.integers(1, 3),
+    st.sampled_from(Format),
+    st.integers(0, 300),
+    st.none() | st.integers(1, 300),
+    st.booleans(),
+    st.sampled_from(sorted(STRATEGIES)),
+    st.data(),
+)
+def test_whatever_is_configured_the_choice_can_serve(
+    models: list[Model],
+    tier: int,
+    format: Format,
+    tokens: int,
+    limit: int | None,
+    fallback: bool,
+    strategy: str,
+    data: st.DataObject,
+) -> None:
+    ids = [m.id for m in models]
+    down = data.draw(st.lists(st.sampled_from(ids), unique=True)) if ids else []
+    asked = data.draw(st.sampled_from(["aion-auto", "aion-local", "aion-escalate", *ids]))
+    answer = ask(
+        models, asked, tier, format=format, tokens=tokens, max_tokens=limit, down=down, strategy=strategy,
+        fallback=fallback,
+    )  # fmt: skip
+
+    def can(m: Model) -> bool:
+        return format in m.formats and (m.context_window is None or tokens + (limit or 0) <= m.context_window)
+
+    able = [
+        m
+        for m in models
+        if can(m)
+        and (
+            asked in ("aion-auto", m.id)
+            or (m.local if asked == "aion-local" else asked == "aion-escalate" and m.tier == 3)
+        )
+    ]
+    if isinstance(answer, NoRoute):
+        assert answer.status == (503 if able or not models else answer.status)
+        assert not able or answer.code == "no_healthy_model"
+        assert (answer.retry_after is not None) == (answer.code == "no_healthy_model")
+        return
+    assert 1 <= len(answer.attempts) <= MAX_ATTEMPTS
+    assert len(set(answer.attempts)) == len(answer.attempts)
+    for attempt in answer.attempts:
+        assert attempt.model in able
+        # One asked for by name is tried even when it is down: nobody else can stand in for it.
+        assert attempt.model.id not in down or (asked in ids and all(m.id in down for m in able))
+    assert answer.reason.isascii()
+    if asked == "aion-auto":
+        up_here = [m for m in able if m.tier == tier and m.id not in down]
+        assert not up_here or answer.tier == tier
+        # Down only where nobody who can is at the tier or above.
+        assert answer.tier >= tier or not any(m.tier >= tier for m in able)
+        if strategy == "cheapest" and any(m.local and m.tier == answer.tier and m.id not in down for m in able):
+            assert answer.model.local
