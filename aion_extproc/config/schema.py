@@ -1,0 +1,346 @@
+"""The configuration as types: what `aion.yaml` may say, with defaults. Its manual is docs/configuration.md.
+
+Unknown keys are refused and nothing can be changed after loading. Secrets are `SecretStr`: they do not show
+in `repr`, dumps or logs. A validator that knows a more exact place than its own model names it to `fault`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from aion_extproc.catalog.catalog import VIRTUAL_MODELS
+from aion_extproc.providers import ALIASES, KINDS, Kind, configure
+
+PICO_DIGITS = 6  # a price has at most so many decimals: the ledger counts in 10⁻¹² USD for a token
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def fault(message: str, *at: str | int) -> PydanticCustomError:
+    """An error with its own words at a place below the model that raises it."""
+    return PydanticCustomError("aion", "{message}", {"message": message, "at": at})
+
+
+def seconds(value: object) -> float:
+    """Seconds from "500ms", "5s", "2m", "1h" or a number of seconds; positive."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*", value)
+        if not match:
+            raise fault('must be a duration such as "500ms", "5s", "2m", or a number of seconds')
+        result = float(match[1]) * _SECONDS[match[2] or "s"]
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        try:
+            result = float(value)
+        except OverflowError:
+            result = 0.0
+    else:
+        raise fault('must be a duration such as "500ms", "5s", "2m", or a number of seconds')
+    if not 0 < result < 365 * 86400:
+        raise fault("must be longer than zero and shorter than a year")
+    return result
+
+
+def _price(value: object) -> Decimal:
+    """USD for a million tokens, exactly as written. A float can only come from Python: its repr counts."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        raise fault("must be a price in USD per million tokens, such as 0.15")
+    try:
+        price = Decimal(str(value).strip())
+    except ArithmeticError:
+        raise fault("must be a price in USD per million tokens, such as 0.15") from None
+    if not price.is_finite() or price < 0:
+        raise fault("must not be negative")
+    if price > 1_000_000:
+        raise fault("is more than a million dollars per million tokens; prices are per million tokens")
+    exponent = price.normalize().as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > PICO_DIGITS:
+        raise fault(f"has more than {PICO_DIGITS} decimals")
+    return price
+
+
+def _header_text(value: str) -> str:
+    # Goes into HTTP headers and metric labels as it is.
+    if not re.fullmatch(r"[!-~]{1,256}", value):
+        raise fault("must be 1 to 256 visible ASCII characters without spaces")
+    return value
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise fault("must be a name of at most 64 letters, digits, dots, dashes or underscores")
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        raise fault("is empty")
+    if not re.fullmatch(r"[!-~]+", text):
+        raise fault("has a space, a line break or a character that an HTTP header cannot carry")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if value == "localhost" else value))
+    except ValueError:
+        raise fault("must be an IP address, such as 127.0.0.1 or 0.0.0.0") from None
+
+
+Duration = Annotated[float, BeforeValidator(seconds)]
+Price = Annotated[Decimal, BeforeValidator(_price)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+HeaderText = Annotated[str, AfterValidator(_header_text)]
+Name = Annotated[str, AfterValidator(_name)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+
+
+class Section(BaseModel):
+    """What all parts of the configuration have in common."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Gateway(Section):
+    """The ports and processes of `aion up`."""
+
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    port: Port = 8080
+    admin_port: Port = 9464
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    envoy_concurrency: Annotated[int, Field(ge=1, le=256)] | None = 1  # None: as many as Envoy sees cores
+    usage: Literal["envoy", "ext_proc"] = "envoy"
+    json_cost: Literal["exact", "estimate"] = "exact"
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
+    idle_timeout: Duration = 600.0  # as long as the SDKs wait: a model may think in silence
+    connect_timeout: Duration = 5.0
+    drain_timeout: Duration = 1.0
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Gateway:
+        if self.port == self.admin_port:
+            raise fault("must differ from port", "admin_port")
+        return self
+
+
+class ModelSettings(Section):
+    """A model of a provider. Prices are USD per million tokens; without them genai-prices is asked."""
+
+    id: HeaderText
+    tier: Annotated[int, Field(ge=1, le=3)]
+    input_price_per_1m: Price | None = None
+    output_price_per_1m: Price | None = None
+    cache_read_price_per_1m: Price | None = None
+    cache_write_price_per_1m: Price | None = None
+    cache_write_1h_price_per_1m: Price | None = None
+    context_window: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("id", mode="after")
+    @classmethod
+    def _not_virtual(cls, value: str) -> str:
+        if value in VIRTUAL_MODELS:
+            raise fault(f'"{value}" is a name of the gateway\'s own; a model cannot have it')
+        return value
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> ModelSettings:
+        if (self.input_price_per_1m is None) != (self.output_price_per_1m is None):
+            missing = "input" if self.input_price_per_1m is None else "output"
+            raise fault(f"{missing}_price_per_1m is missing: give both prices or neither")
+        cached = ("cache_read_price_per_1m", "cache_write_price_per_1m", "cache_write_1h_price_per_1m")
+        given = [key for key in cached if getattr(self, key) is not None]
+        if given and not self.priced:
+            raise fault("needs input_price_per_1m and output_price_per_1m next to it", given[0])
+        return self
+
+    @property
+    def priced(self) -> bool:
+        return self.input_price_per_1m is not None
+
+
+class Managed(Section):
+    """A llama-server that the gateway starts and stops itself."""
+
+    model_path: Annotated[str, Field(min_length=1)]
+    binary_path: Annotated[str, Field(min_length=1)] = "llama-server"
+    port: Port = 8081
+    threads: Annotated[int, Field(ge=1)] | None = None  # None: llama-server's own choice
+    ctx_size: Annotated[int, Field(ge=1)] = 4096
+    ready_timeout: Duration = 120.0
+
+
+class ProviderSettings(Section):
+    """A provider; its name is the key it stands under."""
+
+    kind: str
+    enabled: bool = True
+    api_key: Secret | None = None
+    base_url: str | None = None
+    models: tuple[ModelSettings, ...] = ()
+    managed: Managed | None = None
+
+    @property
+    def known_kind(self) -> Kind:
+        return KINDS[self.kind]
+
+    @field_validator("kind", mode="after")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in KINDS:
+            raise fault(f'"{value}" is no kind of provider we know; {_KIND_HELP}')
+        return ALIASES.get(value, value)
+
+    @field_validator("models", mode="after")
+    @classmethod
+    def _ids_unique(cls, value: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
+        _refuse_repeats([model.id for model in value], "id", "this model is listed twice; drop one")
+        return value
+
+    @model_validator(mode="after")
+    def _usable(self) -> ProviderSettings:
+        kind = self.known_kind
+        if self.managed is not None and kind.name != "llama.cpp":
+            raise fault('only a provider of kind "llama.cpp" (or "local") can be managed', "managed")
+        if self.managed is not None and self.base_url is not None:
+            raise fault("a managed server has no base_url: its address follows from managed.port", "base_url")
+        if self.base_url is not None:
+            try:
+                configure("", kind, self.base_url)
+            except ValueError as error:
+                raise fault(str(error), "base_url") from None
+        if not self.enabled:
+            return self
+        if not kind.origin and self.base_url is None:
+            raise fault("base_url is missing")
+        if not self.models:
+            raise fault("needs at least one model: - {id: …, tier: 1}", "models")
+        # Somebody else's server may want no key; the vendor's own always does.
+        if kind.needs_key and self.api_key is None and self.base_url is None:
+            raise fault(f'api_key is missing; for example api_key: "${{{kind.api_key_env[0]}}}"')
+        return self
+
+
+_KIND_HELP = (
+    "say kind: openai (or kind: anthropic) and a base_url for a server that speaks that API, or one of "
+    + ", ".join(kind for kind in KINDS if kind not in ALIASES)
+)
+
+
+def _no_budget(_: object) -> None:
+    raise fault("budgets are not enforced by this version yet; remove it, for nobody may rely on it")
+
+
+class KeySettings(Section):
+    """A key that callers of the gateway present."""
+
+    key: Secret
+    name: Name
+    tenant: Annotated[str, Field(max_length=0)] | Name = ""
+    budget: Annotated[None, BeforeValidator(_no_budget)] = None
+
+
+class Auth(Section):
+    """Who may call. With keys and no `enabled`, it is on."""
+
+    enabled: bool = False
+    keys: tuple[KeySettings, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_with_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("keys") and "enabled" not in value:
+            return {**value, "enabled": True}
+        return value
+
+    @field_validator("keys", mode="after")
+    @classmethod
+    def _unique(cls, value: tuple[KeySettings, ...]) -> tuple[KeySettings, ...]:
+        names = [entry.name for entry in value]
+        _refuse_repeats(names, "name", "another key has this name; names must differ")
+        keys = [entry.key.get_secret_value() for entry in value]
+        _refuse_repeats(keys, "key", "another entry has the same key; keys must differ")
+        return value
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Auth:
+        if self.enabled and not self.keys:
+            raise fault("needs at least one key: - {key: …, name: …}; or set auth.enabled: false", "keys")
+        return self
+
+
+class Classifier(Section):
+    """score < tier1_threshold → tier 1, ≤ tier2_threshold → tier 2, above → tier 3."""
+
+    tier1_threshold: Annotated[float, Field(ge=0, le=1)] = 0.35
+    tier2_threshold: Annotated[float, Field(ge=0, le=1)] = 0.70
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Classifier:
+        if self.tier1_threshold > self.tier2_threshold:
+            raise fault("must not be above tier2_threshold", "tier1_threshold")
+        return self
+
+
+class Routing(Section):
+    """How a model is chosen among those of a tier."""
+
+    strategy: Literal["cheapest", "fallback"] = "cheapest"
+    classifier: Classifier = Classifier()
+    fallback_enabled: bool = True
+
+
+class Telemetry(Section):
+    """The ledger."""
+
+    db_path: Annotated[str, Field(min_length=1)] = "./data/aion.db"
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
+    flush_interval: Duration = 1.0
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    gateway: Gateway = Gateway()
+    providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
+    auth: Auth = Auth()
+    routing: Routing = Routing()
+    telemetry: Telemetry = Telemetry()
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _kind_from_name(cls, value: Any) -> Any:
+        """A provider named like a kind is of that kind."""
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            name: {**entry, "kind": name} if isinstance(entry, Mapping) and "kind" not in entry else entry
+            for name, entry in value.items()
+        }
+
+    @property
+    def enabled_providers(self) -> Mapping[str, ProviderSettings]:
+        return {name: entry for name, entry in self.providers.items() if entry.enabled}
+
+
+def _refuse_repeats(values: list[str], field: str, message: str) -> None:
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            raise fault(message, index, field)
+        seen.add(value)
