@@ -1,0 +1,105 @@
+"""Envoy's access-log entries, which arrive for every request, also when the client hung up."""
+
+from __future__ import annotations
+
+import uuid
+
+from google.protobuf.duration_pb2 import Duration
+
+from aion_extproc.accounting.facts import Facts, decode, decode_usage
+from aion_extproc.accounting.settle import Finished
+from aion_extproc.accounting.usage import Usage
+from aion_extproc.extproc import envoy_pb2 as pb
+from aion_extproc.extproc.codec import metadata_text
+from aion_extproc.gateway.spec import USAGE_NAMESPACE
+
+_COMPLETE = 1  # TokenUsage.extraction_status
+# Envoy's flag → our code for it. A flag is set by Envoy itself, never for a status that the provider sent.
+_ERRORS = (
+    ("upstream_connection_failure", "connect_failed"),
+    ("dns_resolution_failure", "dns_failed"),
+    ("no_healthy_upstream", "no_healthy_upstream"),
+    ("upstream_connection_termination", "upstream_closed"),
+    ("upstream_remote_reset", "upstream_reset"),
+    ("upstream_protocol_error", "upstream_protocol_error"),
+    ("upstream_request_timeout", "upstream_timeout"),
+    ("stream_idle_timeout", "idle_timeout"),
+    ("upstream_overflow", "overflow"),
+)
+
+
+def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
+    """What the ledger wants to know of it; None for what needs no row (the API's own paths)."""
+    common, request, response = entry.common_properties, entry.request, entry.response
+    text = metadata_text(common.metadata, "facts")
+    facts = decode(text) if text else None
+    details = response.response_code_details
+    error, client_gone = "", False
+    if common.HasField("response_flags"):  # set only where something went wrong
+        flags = common.response_flags
+        error = next((code for flag, code in _ERRORS if getattr(flags, flag)), "")
+        client_gone = flags.downstream_connection_termination or flags.downstream_remote_reset
+    lost = details.startswith("ext_proc")
+    if not error and lost:
+        error = "worker_lost"
+    if facts is None:
+        if common.upstream_cluster == "aion_api":
+            return None
+        # Nobody has decided: the worker was lost, the client left while it was still sending, or this was no HTTP.
+        facts = Facts(error="" if lost or client_gone else "bad_http")
+    # A provider that broke off before its answer began may still have sent bytes; then the status is Envoy's.
+    began = common.HasField("time_to_first_upstream_rx_byte") and "before_response" not in details
+    answered = began or details.startswith("via_upstream")
+    usage, complete = _usage(common.metadata)
+    duration = _milliseconds(common.duration) or _milliseconds(common.time_to_last_downstream_tx_byte) or 0.0
+    first = common.time_to_first_downstream_tx_byte if common.HasField("time_to_first_downstream_tx_byte") else None
+    finished = Finished(
+        # Envoy refuses broken HTTP before it has made an id.
+        request_id=request.request_id or common.stream_id or str(uuid.uuid4()),
+        at_ms=common.start_time.ToMilliseconds(),
+        path=request.original_path or request.path,
+        status=response.response_code.value,
+        latency_ms=duration,
+        ttft_ms=_milliseconds(first) if first is not None and answered else None,
+        request_bytes=request.request_body_bytes,
+        response_bytes=response.response_body_bytes,
+        attempts=common.upstream_request_attempt_count,
+        upstream_answered=answered,
+        client_gone=client_gone,
+        whole=not client_gone and not error,
+        error=error,
+        usage=usage,
+        usage_complete=complete,
+        retry_after=_retry_after(response),
+    )
+    return finished, facts
+
+
+def _retry_after(response: pb.HTTPResponseProperties) -> float | None:
+    """Seconds; the header's other form, a date, is not used by any provider we know."""
+    value = response.response_headers.get("retry-after", "")
+    return float(value) if value.isdecimal() else None
+
+
+def _usage(metadata: pb.Metadata) -> tuple[Usage | None, bool]:
+    """Ours, where aion.response has read the answer; else Envoy's."""
+    text = metadata_text(metadata, "usage")
+    if text:
+        return decode_usage(text)
+    if USAGE_NAMESPACE not in metadata.typed_filter_metadata:
+        return None, False
+    counts = pb.TokenUsage.FromString(metadata.typed_filter_metadata[USAGE_NAMESPACE].value)
+    if not counts.HasField("input_tokens") and not counts.HasField("output_tokens"):
+        return None, False
+    usage = Usage(
+        input_tokens=counts.input_tokens.value,
+        output_tokens=counts.output_tokens.value,
+        cache_read_tokens=counts.input_token_details.cached_tokens.value,
+        cache_write_tokens=counts.input_token_details.cache_creation_tokens.value,
+        reasoning_tokens=counts.output_token_details.reasoning_tokens.value,
+    )
+    return usage, counts.extraction_status == _COMPLETE
+
+
+def _milliseconds(duration: Duration | None) -> float:
+    return 0.0 if duration is None else duration.seconds * 1000 + duration.nanos / 1e6

@@ -1,0 +1,105 @@
+"""Between Envoy's messages and the exchanges' plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from google.protobuf.struct_pb2 import Struct
+
+from aion_extproc.extproc import envoy_pb2 as pb
+from aion_extproc.extproc.replies import Amend, Headers, Proceed, Refuse
+from aion_extproc.gateway.spec import NAMESPACE
+
+# Far below gRPC's message limit, and small enough that Envoy's flow control works on it.
+_PIECE = 64 * 1024
+_OVERWRITE = pb.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def header_map(headers: pb.HeaderMap) -> dict[str, str]:
+    """Names are in lower case already (Envoy's doing). Of a name that comes twice the last value counts."""
+    return {
+        header.key: header.raw_value.decode("utf-8", "surrogateescape") or header.value for header in headers.headers
+    }
+
+
+def proceed_messages(reply: Proceed) -> Iterator[pb.ProcessingResponse]:
+    """The headers, which Envoy has been waiting for, then the body in pieces."""
+    first = pb.ProcessingResponse()
+    common = first.request_headers.response
+    common.clear_route_cache = True  # the headers set here choose the route
+    _set_headers(common.header_mutation, reply.set_headers)
+    common.header_mutation.remove_headers.extend(reply.remove_headers)
+    fields = first.dynamic_metadata.fields[NAMESPACE].struct_value
+    _fill(fields, reply.metadata)
+    groups = fields.fields["priority_groups"].list_value
+    for cluster in reply.clusters:
+        group = groups.values.add().struct_value
+        group.fields["name"].string_value = cluster
+        entry = group.fields["clusters"].list_value.values.add().struct_value
+        entry.fields["cluster_name"].string_value = cluster
+        entry.fields["weight"].number_value = 1
+    yield first
+    body = reply.body
+    for start in range(0, len(body) or 1, _PIECE):
+        message = pb.ProcessingResponse()
+        piece = message.request_body.response.body_mutation.streamed_response
+        piece.body = body[start : start + _PIECE]
+        piece.end_of_stream = start + _PIECE >= len(body)
+        yield message
+
+
+def refuse_message(reply: Refuse) -> pb.ProcessingResponse:
+    message = pb.ProcessingResponse()
+    immediate = message.immediate_response
+    immediate.status.code = reply.status
+    immediate.body = reply.body
+    immediate.details = reply.details
+    _set_headers(immediate.headers, reply.headers)
+    _fill(message.dynamic_metadata.fields[NAMESPACE].struct_value, reply.metadata)
+    return message
+
+
+def response_headers_message(*, whole: bool) -> pb.ProcessingResponse:
+    """Go on to the body of the answer; `whole` asks Envoy to hold it and send it in one message."""
+    message = pb.ProcessingResponse()
+    message.response_headers.SetInParent()
+    if whole:
+        mode = message.mode_override
+        mode.response_header_mode = pb.ProcessingMode.SEND
+        mode.response_body_mode = pb.ProcessingMode.BUFFERED
+        mode.request_header_mode = pb.ProcessingMode.SKIP
+        mode.request_trailer_mode = pb.ProcessingMode.SKIP
+        mode.response_trailer_mode = pb.ProcessingMode.SKIP
+    return message
+
+
+def amend_message(reply: Amend) -> pb.ProcessingResponse:
+    message = pb.ProcessingResponse()
+    message.response_body.SetInParent()
+    if reply.set_headers:
+        _set_headers(message.response_body.response.header_mutation, reply.set_headers)
+    if reply.metadata:
+        _fill(message.dynamic_metadata.fields[NAMESPACE].struct_value, reply.metadata)
+    return message
+
+
+def metadata_text(metadata: pb.Metadata, key: str) -> str:
+    """One of our own metadata strings; "" when it is not there."""
+    # Reading a missing key of a protobuf map would insert it.
+    if NAMESPACE not in metadata.filter_metadata:
+        return ""
+    fields = metadata.filter_metadata[NAMESPACE].fields
+    return fields[key].string_value if key in fields else ""
+
+
+def _set_headers(mutation: pb.HeaderMutation, headers: Headers | Iterable[tuple[str, str]]) -> None:
+    for name, value in headers:
+        option = mutation.set_headers.add()
+        option.header.key = name
+        option.header.raw_value = value.encode("utf-8", "surrogateescape")
+        option.append_action = _OVERWRITE
+
+
+def _fill(fields: Struct, metadata: Mapping[str, str]) -> None:
+    for key, value in metadata.items():
+        fields.fields[key].string_value = value

@@ -1,0 +1,53 @@
+"""What an exchange can answer to Envoy, free of gRPC's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """Send the request on: to these clusters in order, with these headers and this body."""
+
+    set_headers: Headers
+    remove_headers: tuple[str, ...]
+    body: bytes
+    clusters: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answer the client ourselves."""
+
+    status: int
+    body: bytes
+    headers: Headers
+    metadata: Mapping[str, str]
+    details: str  # for Envoy's log
+
+
+@dataclass(frozen=True, slots=True)
+class LetPass:
+    """The answer flows on without us."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantWhole:
+    """Hold the answer until all of it is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Let the answer flow on, but show it to us chunk by chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """Let what was shown go on unchanged, with these headers (only while none has been sent) and metadata."""
+
+    set_headers: Headers = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)

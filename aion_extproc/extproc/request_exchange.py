@@ -1,0 +1,263 @@
+"""The request phase: headers and body in, one reply out. No I/O; the clocks are handed in.
+
+    AwaitHeaders ── headers ──▶ AwaitBody ── last of the body ──▶ Done
+          └───────── refused ───────┴──────────────▶ Done
+
+A refusal may come as soon as the headers tell; a decision needs the whole body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from aion_extproc.accounting.cost import usd
+from aion_extproc.accounting.facts import Facts, encode
+from aion_extproc.classify.classification import Classification
+from aion_extproc.extproc.policy import ANYBODY, Caller, Policy
+from aion_extproc.extproc.replies import Headers, Proceed, Refuse
+from aion_extproc.gateway.spec import RESPONSE_HEADER, RESPONSE_PROCESS, RESPONSE_STRIP_USAGE, cluster_name
+from aion_extproc.routing.decision import Decision, NoRoute, Wanted
+from aion_extproc.routing.route import route
+from aion_extproc.wire.errors import RequestError, error_body
+from aion_extproc.wire.format import Format
+from aion_extproc.wire.reading import conversation, estimate_input_tokens
+from aion_extproc.wire.request import Request, parse, rewrite
+
+_ENDPOINTS = {
+    "/v1/chat/completions": Format.OPENAI,
+    "/chat/completions": Format.OPENAI,  # a base URL written without its /v1
+    "/v1/messages": Format.ANTHROPIC,
+    "/messages": Format.ANTHROPIC,
+}
+# What a client sends for us or for its own account, and what says who it is: none of it is the provider's business.
+_PRIVATE_HEADERS = frozenset(
+    {"authorization", "x-api-key", "cookie", "x-tenant-id", "openai-organization", "openai-project"}
+)
+_PRIVATE_PREFIXES = ("x-aion-", "x-envoy-")
+_TTL = re.compile(rb'"ttl"\s*+:\s*+"(5m|1h)"')
+_CACHE_CONTROL = re.compile(rb'"cache_control"')
+_LONGEST_REASON = 200
+
+
+class RequestExchange:
+    """One request. Call `headers`, then `body` until it replies (None: more is needed)."""
+
+    def __init__(self, policy: Policy, clock: Callable[[], float], classified: Callable[[float], None]) -> None:
+        self._policy = policy
+        self._clock = clock  # seconds, monotonic
+        self._classified = classified  # told how long a classification took, in seconds
+        self._headers: Mapping[str, str] = {}
+        self._format = Format.OPENAI
+        self._caller: Caller = ANYBODY
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def headers(self, headers: Mapping[str, str], end_of_stream: bool) -> Refuse | None:
+        """The request's headers, names in lower case."""
+        self._headers = headers
+        try:
+            self._check(headers)
+            if end_of_stream:
+                raise RequestError("missing_body", "The request has no body.")
+        except RequestError as error:
+            return self._refuse(error)
+        return None
+
+    def body(self, data: bytes, end_of_stream: bool) -> Proceed | Refuse | None:
+        """The next part of the body."""
+        self._size += len(data)
+        if self._size > self._policy.max_body_bytes:
+            self._parts.clear()
+            return self._refuse(self._too_large())
+        self._parts.append(data)
+        if not end_of_stream:
+            return None
+        raw = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        try:
+            request = parse(raw, self._format)
+        except RequestError as error:
+            return self._refuse(error)
+        return self._decide(request)
+
+    def _check(self, headers: Mapping[str, str]) -> None:
+        path = headers.get(":path", "").split("?", 1)[0]
+        if headers.get("anthropic-version") or path.startswith("/v1/messages"):
+            self._format = Format.ANTHROPIC  # for the shape of the error, should there be one
+        format = _ENDPOINTS.get(_normal(path))
+        if format is None:
+            known = "POST /v1/chat/completions, POST /v1/messages, GET /v1/models"
+            raise RequestError("unknown_path", f"There is nothing at {path[:100]}. Known are {known}.", status=404)
+        self._format = format
+        if headers.get(":method") != "POST":
+            raise RequestError("method_not_allowed", f"{path[:100]} takes POST only.", status=405)
+        self._authenticate(headers)
+        encoding = headers.get("content-encoding", "identity")
+        if encoding not in ("", "identity"):
+            message = f"Bodies with content-encoding {encoding[:32]} are not read; send it uncompressed."
+            raise RequestError("unsupported_encoding", message, status=415)
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._policy.max_body_bytes:
+            raise self._too_large()
+
+    def _authenticate(self, headers: Mapping[str, str]) -> None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        caller = self._policy.caller(key)
+        if caller is None and key and "x-api-key" in headers:
+            caller = self._policy.caller(headers["x-api-key"])
+        if caller is None:
+            hint = "is not known" if key else "is missing: send Authorization: Bearer <key> or x-api-key: <key>"
+            raise RequestError("invalid_api_key", f"The API key {hint}.", status=401)
+        self._caller = caller
+
+    def _too_large(self) -> RequestError:
+        limit = self._policy.max_body_bytes
+        return RequestError("body_too_large", f"The request body is larger than {limit} bytes.", status=413)
+
+    def _decide(self, request: Request) -> Proceed | Refuse:
+        policy = self._policy
+        tokens = estimate_input_tokens(request)
+        classification = None
+        tier = 1
+        if request.model == "aion-auto":
+            start = self._clock()
+            classification = policy.classifier.classify(conversation(request))
+            self._classified(self._clock() - start)
+            tier = policy.thresholds.tier(classification.score)
+        wanted = Wanted(request.model, request.format, tier, tokens, request.max_tokens)
+        decision = route(
+            policy.tables, wanted, policy.health, self._clock(), policy.strategy, policy.fallback_enabled
+        )
+        if isinstance(decision, NoRoute):
+            param = "model" if decision.status == 404 else None
+            error = RequestError(decision.code, _sentence(decision.message), status=decision.status, param=param)
+            return self._refuse(error, request, decision.retry_after)
+        return self._proceed(request, decision, classification, tokens)
+
+    def _proceed(
+        self, request: Request, decision: Decision, classification: Classification | None, tokens: int
+    ) -> Proceed:
+        model = decision.model
+        provider = self._policy.providers[model.provider]
+        is_chat_stream = request.stream and request.format is Format.OPENAI
+        body = rewrite(request, model.id, ask_usage=is_chat_stream and not request.wants_usage)
+        reason = decision.reason if classification is None else f"{decision.reason}: {classification.reason}"
+        facts = Facts(
+            format=request.format.value,
+            stream=request.stream,
+            key_name=self._caller.key_name,
+            tenant=self._caller.tenant,
+            asked_model=request.model,
+            model=model.id,
+            provider=model.provider,
+            tier=decision.tier,
+            score=None if classification is None else classification.score,
+            task="" if classification is None else classification.task,
+            reason=reason[:_LONGEST_REASON],
+            input_tokens=tokens,
+            max_tokens=request.max_tokens,
+            cache_ttl=_cache_ttl(request),
+        )
+        # Attempts across clusters need the request rewritten for each; until then the first is the only one.
+        clusters = (cluster_name(model.provider),)
+        return Proceed(
+            set_headers=self._outgoing(request, provider.authority, provider.path(request.format), model.provider),
+            remove_headers=self._private(),
+            body=body,
+            clusters=clusters,
+            metadata=_metadata(facts, decision) | {"content_length": str(len(body))},
+        )
+
+    def _outgoing(self, request: Request, authority: str, path: str, provider_name: str) -> Headers:
+        provider = self._policy.providers[provider_name]
+        _, mark, query = self._headers[":path"].partition("?")
+        headers = [
+            (":authority", authority),
+            (":path", path + mark + query),
+            (":scheme", "https" if provider.tls else "http"),
+            # Usage is read from the answer on its way back: it must not come compressed.
+            ("accept-encoding", "identity"),
+            *provider.auth_headers(request.format),
+        ]
+        for name, value in provider.default_headers(request.format):
+            if name not in self._headers:
+                headers.append((name, value))
+        if request.stream and request.format is Format.OPENAI and not request.wants_usage:
+            headers.append((RESPONSE_HEADER, RESPONSE_STRIP_USAGE))
+        elif not request.stream and self._policy.exact_json_cost:
+            headers.append((RESPONSE_HEADER, RESPONSE_PROCESS))
+        return tuple(headers)
+
+    def _private(self) -> tuple[str, ...]:
+        return tuple(
+            name for name in self._headers if name in _PRIVATE_HEADERS or name.startswith(_PRIVATE_PREFIXES)
+        )
+
+    def _refuse(self, error: RequestError, request: Request | None = None, retry_after: int | None = None) -> Refuse:
+        headers = [("content-type", "application/json")]
+        if error.status == 405:
+            headers.append(("allow", "POST"))
+        if retry_after is not None:
+            headers.append(("retry-after", str(retry_after)))
+        elif error.status < 500:
+            # The SDKs heed it, and Claude Code would repeat even a 401 for minutes.
+            headers.append(("x-should-retry", "false"))
+        facts = Facts(
+            format=self._format.value,
+            stream=request.stream if request else False,
+            key_name=self._caller.key_name,
+            tenant=self._caller.tenant,
+            asked_model=request.model[:128] if request else "",
+            error=error.code,
+        )
+        return Refuse(
+            status=error.status,
+            body=error_body(error, self._format, self._headers.get("x-request-id", "")),
+            headers=tuple(headers),
+            metadata={"refused": error.code, "facts": encode(facts)},
+            details=f"aion_{error.code}",
+        )
+
+
+def _metadata(facts: Facts, decision: Decision) -> dict[str, str]:
+    """What Envoy fills the answer's headers from, and what the access-log entry brings back."""
+    savings = decision.expected_savings_nano
+    metadata = {
+        "facts": encode(facts),
+        "format": facts.format,
+        "model": facts.model,
+        "provider": facts.provider,
+        "tier": str(facts.tier),
+        "reason": facts.reason,
+        "cost_usd": "unknown" if decision.expected_cost_nano is None else usd(decision.expected_cost_nano),
+        "savings_usd": "unknown" if savings is None else usd(savings),
+    }
+    if facts.score is not None:
+        metadata["score"] = f"{facts.score:.6g}"
+        metadata["task"] = facts.task
+    return metadata
+
+
+def _normal(path: str) -> str:
+    """What people write for a path: a trailing slash, /v1 twice (a base URL and an SDK that both add it)."""
+    path = path.rstrip("/")
+    while path.startswith("/v1/v1/"):
+        path = path[3:]
+    return path
+
+
+def _cache_ttl(request: Request) -> str:
+    if request.format is not Format.ANTHROPIC or b'"1h"' not in request.raw:
+        return ""
+    lifetimes = _TTL.findall(request.raw)
+    if b"1h" not in lifetimes:
+        return ""
+    # A cache_control without a ttl is the five-minute kind.
+    whole = all(ttl == b"1h" for ttl in lifetimes) and len(_CACHE_CONTROL.findall(request.raw)) == len(lifetimes)
+    return "1h" if whole else "mixed"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
