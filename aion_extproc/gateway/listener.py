@@ -1,0 +1,240 @@
+"""Envoy listeners: the public one with the filter chain, and the admin one that serves /metrics."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
+from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.listener import v3 as listener
+from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
+from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
+from envoy_data_plane.envoy.extensions.filters.http.lua import v3 as lua
+from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
+from envoy_data_plane.google.protobuf import Any
+
+from aion_extproc.gateway.clusters import EXTPROC_CLUSTER
+from aion_extproc.gateway.local_replies import local_replies
+from aion_extproc.gateway.pack import MEBIBYTE, pack, pack_fields, seconds, tcp
+from aion_extproc.gateway.routes import (
+    REQUEST_FILTER,
+    RESPONSE_FILTER,
+    STRIP_FILTER,
+    metrics_routes,
+    public_routes,
+)
+from aion_extproc.gateway.spec import ANSWER_HEADERS, NAMESPACE, RESPONSE_HEADER, USAGE_NAMESPACE, Spec
+
+# Longer than any stream may last; ext_proc's gRPC streams are bounded by the HTTP stream they belong to.
+_GRPC_TIMEOUT = 24 * 3600.0
+
+
+def public_listener(spec: Spec) -> listener.Listener:
+    return _listener("aion_public", spec.listen, spec.port, _public_manager(spec))
+
+
+def metrics_listener(spec: Spec) -> listener.Listener:
+    return _listener("aion_admin", "127.0.0.1", spec.admin_port, _metrics_manager())
+
+
+def _listener(name: str, host: str, port: int, manager: hcm.HttpConnectionManager) -> listener.Listener:
+    network_filter = listener.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=pack(manager)
+    )
+    return listener.Listener(
+        name=name,
+        address=tcp(host, port),
+        per_connection_buffer_limit_bytes=MEBIBYTE,
+        filter_chains=[listener.FilterChain(filters=[network_filter])],
+    )
+
+
+def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
+    return hcm.HttpConnectionManager(
+        stat_prefix="aion_public",
+        codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
+        route_config=public_routes(spec),
+        http_filters=[
+            _filter(REQUEST_FILTER, pack(_request_filter())),
+            # Answers pass the filters from the last to the first: what is stripped has been counted before.
+            _filter(STRIP_FILTER, pack(_strip_filter())),
+            _filter(RESPONSE_FILTER, pack(_response_filter())),
+            _filter("envoy.filters.http.header_mutation", pack(_header_mutation())),
+            *([_filter("envoy.filters.http.ai_protocol_manager", _usage_filter())] if spec.usage == "envoy" else []),
+            _filter("envoy.filters.http.router", pack(router.Router(suppress_envoy_headers=True))),
+        ],
+        access_log=[_access_log()],
+        local_reply_config=local_replies(),
+        # Nothing that a client sends may steer the router: every client counts as external (its x-envoy-* are
+        # removed), and what the exchanges and routes speak of among themselves is removed on arrival.
+        use_remote_address=True,
+        skip_xff_append=True,
+        internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
+            cidr_ranges=[core.CidrRange(address_prefix="192.0.2.0", prefix_len=32)]
+        ),
+        early_header_mutation_extensions=[_early_removals()],
+        generate_request_id=True,
+        always_set_request_id_in_response=True,
+        normalize_path=True,
+        merge_slashes=True,
+        server_header_transformation=hcm.HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
+        common_http_protocol_options=core.HttpProtocolOptions(idle_timeout=seconds(3600)),
+        # Idle, not total: a stream may last as long as something moves on it.
+        stream_idle_timeout=seconds(spec.idle_timeout),
+        request_headers_timeout=seconds(30),
+        delayed_close_timeout=seconds(1),
+        max_request_headers_kb=96,
+    )
+
+
+def _filter(name: str, config: Any) -> hcm.HttpFilter:
+    return hcm.HttpFilter(name=name, typed_config=config)
+
+
+def _processor(phase: str) -> core.GrpcService:
+    return core.GrpcService(
+        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER),
+        timeout=seconds(_GRPC_TIMEOUT),
+        initial_metadata=[core.HeaderValue(key="x-aion-phase", value=phase)],
+        # A worker that has just died refuses connections until the health check has seen it: try another one.
+        retry_policy=core.RetryPolicy(num_retries=3, retry_on="connect-failure,refused-stream,reset-before-request"),
+    )
+
+
+def _namespaces(*names: str) -> ext_proc.MetadataOptionsMetadataNamespaces:
+    return ext_proc.MetadataOptionsMetadataNamespaces(untyped=list(names))
+
+
+def _request_filter() -> ext_proc.ExternalProcessor:
+    send, skip = ext_proc.ProcessingModeHeaderSendMode.SEND, ext_proc.ProcessingModeHeaderSendMode.SKIP
+    return ext_proc.ExternalProcessor(
+        grpc_service=_processor("request"),
+        stat_prefix="request",
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=send,
+            request_body_mode=ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED,
+            request_trailer_mode=send,
+            response_header_mode=skip,
+            response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+            response_trailer_mode=skip,
+        ),
+        mutation_rules=mutation.HeaderMutationRules(allow_all_routing=True, allow_envoy=True),
+        metadata_options=ext_proc.MetadataOptions(receiving_namespaces=_namespaces(NAMESPACE)),
+    )
+
+
+def _response_filter() -> ext_proc.ExternalProcessor:
+    skip = ext_proc.ProcessingModeHeaderSendMode.SKIP
+    return ext_proc.ExternalProcessor(
+        grpc_service=_processor("response"),
+        stat_prefix="response",
+        # The answer is whole without us: only the exact cost in a header would be lost.
+        failure_mode_allow=True,
+        message_timeout=seconds(5),
+        allow_mode_override=True,
+        # Off until a route turns it on: an error that Envoy answers before there is a route (bad HTTP) must not wait
+        # for us, for its connection does not.
+        processing_mode=ext_proc.ProcessingMode(
+            request_header_mode=skip,
+            request_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+            request_trailer_mode=skip,
+            response_header_mode=skip,
+            response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+            response_trailer_mode=skip,
+        ),
+        metadata_options=ext_proc.MetadataOptions(
+            forwarding_namespaces=_namespaces(NAMESPACE), receiving_namespaces=_namespaces(NAMESPACE)
+        ),
+    )
+
+
+def _header_mutation() -> header_mutation.HeaderMutation:
+    """Content-length of the rewritten request, and the X-AION headers of every answer."""
+    answer = [(f"x-aion-{name}", _answer_value(name)) for name in ANSWER_HEADERS]
+    return header_mutation.HeaderMutation(
+        mutations=header_mutation.Mutations(
+            request_mutations=[
+                _set("content-length", f"%DYNAMIC_METADATA({NAMESPACE}:content_length)%"),
+                mutation.HeaderMutation(remove=RESPONSE_HEADER),
+            ],
+            response_mutations=[
+                *(_set(name, value) for name, value in answer),
+                _set("x-aion-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+                # Where Anthropic's SDK looks for it; a provider that sends its own keeps it.
+                _set("request-id", "%REQ(X-REQUEST-ID)%", only_if_absent=True),
+            ],
+        )
+    )
+
+
+def _answer_value(name: str) -> str:
+    key = name.replace("-", "_")
+    if not key.endswith("_usd"):
+        return f"%DYNAMIC_METADATA({NAMESPACE}:{key})%"
+    # Nobody bills an error answer. Without the key (a refusal) the expression fails and there is no header.
+    return f"%CEL(response.code < 300 ? metadata.filter_metadata['{NAMESPACE}']['{key}'] : '0.000000')%"
+
+
+def _set(name: str, value: str, *, only_if_absent: bool = False) -> mutation.HeaderMutation:
+    actions = core.HeaderValueOptionHeaderAppendAction
+    action = actions.ADD_IF_ABSENT if only_if_absent else actions.OVERWRITE_IF_EXISTS_OR_ADD
+    option = core.HeaderValueOption(header=core.HeaderValue(key=name, value=value), append_action=action)
+    return mutation.HeaderMutation(append=option)
+
+
+def _strip_filter() -> lua.Lua:
+    script = files("aion_extproc.gateway").joinpath("usage_chunk.lua").read_text()
+    return lua.Lua(default_source_code=core.DataSource(inline_string=script))
+
+
+def _usage_filter() -> Any:
+    usage = {"include_unconfigured_routes": True, "metadata_namespace": USAGE_NAMESPACE}
+    return pack_fields(
+        "envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager",
+        {"response_handling": {"token_usage": usage}},
+    )
+
+
+def _early_removals() -> core.TypedExtensionConfig:
+    names = [RESPONSE_HEADER, "x-request-id", "x-forwarded-for", "x-forwarded-proto"]
+    removals = early.HeaderMutation(mutations=[mutation.HeaderMutation(remove=name) for name in names])
+    return core.TypedExtensionConfig(name="aion.strip_internal", typed_config=pack(removals))
+
+
+def _access_log(never: bool = False) -> accesslog.AccessLog:
+    config = grpc_log.HttpGrpcAccessLogConfig(
+        additional_response_headers_to_log=["retry-after"],
+        common_config=grpc_log.CommonGrpcAccessLogConfig(
+            log_name="aion",
+            transport_api_version=core.ApiVersion.V3,
+            buffer_flush_interval=seconds(0.1),
+            buffer_size_bytes=65536,
+            grpc_service=core.GrpcService(
+                envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER), timeout=seconds(_GRPC_TIMEOUT)
+            ),
+        )
+    )
+    only = accesslog.AccessLogFilter(status_code_filter=_status_above(999)) if never else None
+    return accesslog.AccessLog(name="envoy.access_loggers.http_grpc", filter=only, typed_config=pack(config))
+
+
+def _status_above(status: int) -> accesslog.StatusCodeFilter:
+    value = core.RuntimeUInt32(default_value=status, runtime_key="aion.unused")
+    comparison = accesslog.ComparisonFilter(op=accesslog.ComparisonFilterOp.GE, value=value)
+    return accesslog.StatusCodeFilter(comparison=comparison)
+
+
+def _metrics_manager() -> hcm.HttpConnectionManager:
+    return hcm.HttpConnectionManager(
+        stat_prefix="aion_admin",
+        route_config=metrics_routes(),
+        http_filters=[_filter("envoy.filters.http.router", pack(router.Router()))],
+        # Logs nothing, but holds the same logger: when the public listener is drained and removed, the entries
+        # of the streams that were cut then are still in that logger's buffer, and would be lost with it.
+        access_log=[_access_log(never=True)],
+    )
+

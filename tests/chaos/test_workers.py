@@ -1,0 +1,167 @@
+"""A worker that dies, stops or hangs: its own open requests get a clear error within five seconds, others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from benchmarks.load import Client
+from tests.support.answers import CHAT, as_asked
+from tests.support.configs import two_providers
+from tests.support.gateway import Gateway, running, wait_for
+from tests.support.upstream import Upstream
+
+CONNECTIONS = 8
+BODY = json.dumps({"model": "aion-auto", "messages": [{"role": "user", "content": "hello"}]}).encode()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with (
+        Upstream(as_asked) as upstream,
+        running(tmp_path_factory.mktemp("chaos"), two_providers(upstream), None, "--workers", "2") as gateway,
+    ):
+        yield gateway
+
+
+@dataclass
+class Sent:
+    at: float  # monotonic, when it was sent
+    seconds: float
+    status: int
+    body: bytes
+
+
+def load_during(gateway: Gateway, harm: Callable[[], object], healed: Callable[[], bool]) -> tuple[float, list[Sent]]:
+    """Requests on all connections while `harm` is done and until half a second after `healed`; when harm was done."""
+    sent: list[Sent] = []
+    done = threading.Event()
+
+    async def one() -> None:
+        client = Client("127.0.0.1", gateway.port)
+        while not done.is_set():
+            start = time.monotonic()
+            answer = await client.post("/v1/chat/completions", BODY)
+            sent.append(Sent(start, time.monotonic() - start, answer.status, answer.body))
+        client.close()
+
+    async def everybody() -> None:
+        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(everybody()))
+    thread.start()
+    try:
+        # Both must be serving before one is harmed: a worker just replaced needs a moment.
+        wait_for(lambda: gateway.envoy_stat("cluster.aion_extproc.membership_healthy") == 2)
+        wait_for(lambda: len(sent) > 50)
+        at = time.monotonic()
+        harm()
+        wait_for(healed)
+        count = len(sent)
+        wait_for(lambda: len(sent) > count + 100)
+    finally:
+        done.set()
+        thread.join(30)
+    return at, sent
+
+
+def replaced(gateway: Gateway, pid: int) -> Callable[[], bool]:
+    def look() -> bool:
+        workers = gateway.children("extproc.worker")
+        return pid not in workers and len(workers) == 2
+
+    return look
+
+
+def judge(sent: list[Sent], harmed_at: float, most: int) -> list[Sent]:
+    """The failed ones, after checking that each is a clear and timely error and that all others are whole."""
+    failed = [one for one in sent if one.status != 200]
+    assert all(one.body == CHAT for one in sent if one.status == 200)
+    for one in failed:
+        assert one.seconds < 5, one
+        assert one.status in (500, 503), one
+        assert json.loads(one.body)["error"]["code"] == "gateway_error"
+    assert len(failed) <= most, [(one.at - harmed_at, one.seconds) for one in failed]
+    served_meanwhile = [one for one in sent if one.status == 200 and harmed_at < one.at < harmed_at + 3]
+    assert len(served_meanwhile) > 20
+    return failed
+
+
+def test_killed(gateway: Gateway) -> None:
+    pid = gateway.children("extproc.worker")[0]
+    at, sent = load_during(gateway, lambda: os.kill(pid, signal.SIGKILL), replaced(gateway, pid))
+    # Only what was on it in that moment.
+    failed = judge(sent, at, CONNECTIONS)
+    assert all(one.at <= at + 0.2 for one in failed)
+    assert wait_for(lambda: "aion_worker_restarts_total 1.0" in gateway.metrics())
+
+
+def test_stopped(gateway: Gateway) -> None:
+    pid = gateway.children("extproc.worker")[0]
+    at, sent = load_during(gateway, lambda: os.kill(pid, signal.SIGSTOP), replaced(gateway, pid))
+    failed = judge(sent, at, 3 * CONNECTIONS)
+    assert failed, "nothing was on the stopped worker: this test has shown nothing"
+
+
+def test_blocked(gateway: Gateway) -> None:
+    """Only the thread of the event loop stands still; gRPC's own threads still answer Envoy's pings."""
+    pid = gateway.children("extproc.worker")[0]
+    with one_thread_held(pid) as hold:
+        at, sent = load_during(gateway, hold, replaced(gateway, pid))
+    failed = judge(sent, at, 3 * CONNECTIONS)
+    assert failed, "nothing was on the blocked worker: this test has shown nothing"
+
+
+def test_a_request_that_a_worker_took_down_has_its_row(gateway: Gateway) -> None:
+    """Envoy's log tells of it, to another worker."""
+    pid = gateway.children("extproc.worker")[0]
+    at, sent = load_during(gateway, lambda: os.kill(pid, signal.SIGSTOP), replaced(gateway, pid))
+    failed = judge(sent, at, 3 * CONNECTIONS)
+    assert failed
+    wait_for(lambda: sum(row.error == "worker_lost" for row in gateway.rows()) >= len(failed))
+
+
+_PTRACE_SEIZE, _PTRACE_INTERRUPT, _WALL = 0x4206, 0x4207, 0x40000000
+
+
+@contextlib.contextmanager
+def one_thread_held(pid: int) -> Iterator[Callable[[], None]]:
+    """Yields what stops the main thread of a process, and no other; somebody must kill it then."""
+    stop, held = threading.Event(), threading.Event()
+    problems: list[int] = []
+
+    def trace() -> None:  # a tracer is one thread: all calls must come from it
+        libc = ctypes.CDLL(None, use_errno=True)
+        stop.wait()
+        for request in (_PTRACE_SEIZE, _PTRACE_INTERRUPT):
+            if libc.ptrace(request, pid, None, None) != 0:
+                problems.append(ctypes.get_errno())
+        held.set()
+        # The dead must be collected by its tracer before its parent, the supervisor, can see that it is dead.
+        with contextlib.suppress(ChildProcessError):
+            while os.WIFSTOPPED(os.waitpid(pid, _WALL)[1]):
+                pass
+
+    tracer = threading.Thread(target=trace)
+    tracer.start()
+
+    def hold() -> None:
+        stop.set()
+        assert held.wait(10)
+        assert not problems, f"ptrace is not allowed here: {os.strerror(problems[0])}"
+
+    try:
+        yield hold
+    finally:
+        stop.set()
+        tracer.join(10)
