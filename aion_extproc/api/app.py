@@ -1,0 +1,175 @@
+"""The HTTP API: health, models, savings, metrics. Envoy sends it the requests that are not for a provider."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import structlog
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.exceptions import HTTPException
+
+from aion_extproc.accounting.metrics import exposition
+from aion_extproc.api.answers import (
+    RANGE_MS,
+    CostsAnswer,
+    Range,
+    RoutingAnswer,
+    SavingsAnswer,
+    costs_answer,
+    routing_answer,
+    savings_answer,
+)
+from aion_extproc.api.errors import error_answer, format_of
+from aion_extproc.api.models import entries, model_list, model_object
+from aion_extproc.api.state import ApiState, AuthState
+from aion_extproc.stores.ledger import Ledger
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the application works on. `exposition` gives the Prometheus text, `now_ms` the UTC time."""
+
+    state: ApiState
+    ledger: Ledger
+    exposition: Callable[[], bytes] = exposition
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+
+
+RangeQuery = Annotated[Range, Query(description="How far back, from now")]
+
+
+def create_app(deps: Deps) -> FastAPI:
+    state, ledger = deps.state, deps.ledger
+    listed = entries(state.models)
+    app = FastAPI(
+        title="aion",
+        version=state.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+
+    def since(range_: Range, until: int) -> int:
+        length = RANGE_MS[range_]
+        return 0 if length is None else until - length
+
+    @app.middleware("http")
+    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        if needs_key(request.url.path) and not authorized(state.auth, request):
+            return error_answer(
+                request,
+                401,
+                "A valid API key is needed: `Authorization: Bearer <key>` or `x-api-key: <key>`.",
+                code="invalid_api_key",
+            )
+        return await proceed(request)
+
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    async def hello() -> dict[str, str]:
+        return {"name": "aion", "version": state.version}
+
+    @app.api_route("/health", methods=["GET", "HEAD"])
+    async def health() -> dict[str, str]:
+        return {"status": "ok", "version": state.version}
+
+    @app.get("/v1/models")
+    async def list_models(request: Request) -> dict[str, Any]:
+        return model_list(listed.values(), format_of(request))
+
+    # A path, because ids may hold slashes ("meta-llama/llama-3.3-70b").
+    @app.get("/v1/models/{model_id:path}")
+    async def get_model(model_id: str, request: Request) -> Response:
+        entry = listed.get(model_id)
+        if entry is None:
+            return error_answer(
+                request,
+                404,
+                f"The model '{model_id}' does not exist. GET /v1/models lists those that do.",
+                code="model_not_found",
+                param="model",
+            )
+        return JSONResponse(model_object(entry, format_of(request)))
+
+    # Plain functions: FastAPI runs them in a thread, and a long query does not hold up /health.
+    @app.get("/aion/v1/metrics/savings")
+    def savings(range: RangeQuery = "24h") -> SavingsAnswer:
+        until = deps.now_ms() + 1
+        return savings_answer(range, ledger.savings(since(range, until), until))
+
+    @app.get("/aion/v1/metrics/routing")
+    def routing(range: RangeQuery = "24h") -> RoutingAnswer:
+        until = deps.now_ms() + 1
+        return routing_answer(range, ledger.routing(since(range, until), until))
+
+    @app.get("/aion/v1/metrics/costs")
+    def costs(range: RangeQuery = "24h") -> CostsAnswer:
+        until = deps.now_ms() + 1
+        return costs_answer(range, ledger.costs(since(range, until), until))
+
+    @app.get("/aion/openapi.json", include_in_schema=False)
+    def openapi() -> dict[str, Any]:
+        return app.openapi()
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(deps.exposition(), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, bad_parameter)
+    app.add_exception_handler(Exception, internal_error)
+    return app
+
+
+def needs_key(path: str) -> bool:
+    return path.startswith(("/v1/", "/aion/")) or path in ("/v1", "/aion")
+
+
+def authorized(auth: AuthState, request: Request) -> bool:
+    """Whether the request carries one of the keys. Every hash is compared, each in constant time."""
+    if not auth.enabled:
+        return True
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    presented = [request.headers.get("x-api-key", "")]
+    if scheme.lower() == "bearer":
+        presented.append(token.strip())
+    known = False
+    for key in filter(None, presented):
+        digest = hashlib.sha256(key.encode("latin-1", "replace")).hexdigest()
+        for accepted in auth.key_hashes:
+            known |= hmac.compare_digest(digest, accepted)
+    return known
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = {
+        404: f"There is nothing at {request.url.path}.",
+        405: f"{request.method} is not possible on {request.url.path}.",
+    }.get(error.status_code, str(error.detail))
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+    headers = dict(error.headers) if error.headers else None
+    return error_answer(request, error.status_code, message, code=code, headers=headers)
+
+
+async def bad_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    message = f"Invalid value for '{name}': {first['msg'][0].lower()}{first['msg'][1:]}."
+    return error_answer(request, 400, message, code="invalid_parameter", param=name)
+
+
+async def internal_error(request: Request, error: Exception) -> Response:
+    log.error("request failed", path=request.url.path, error=repr(error))
+    return error_answer(request, 500, "The request could not be answered.", code="internal_error")

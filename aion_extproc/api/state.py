@@ -1,0 +1,56 @@
+"""What the supervisor tells the API process, in a JSON file of mode 0600."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aion_extproc.wire.format import Format
+
+
+class StateError(Exception):
+    """The state file cannot be used; the message names the file and says why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelState(_Part):
+    """A model as /v1/models shows it."""
+
+    id: str
+    provider: str
+    tier: int = Field(ge=1, le=3)
+    formats: tuple[Format, ...]
+    local: bool = False
+    demo: bool = False
+    context_window: int | None = None  # tokens; None: unknown
+    priced: bool = False
+
+
+class AuthState(_Part):
+    """`key_hashes` are the SHA-256 of the accepted keys (UTF-8) in hex; the keys stay in the supervisor."""
+
+    enabled: bool = False
+    key_hashes: tuple[str, ...] = ()
+
+
+class ApiState(_Part):
+    db_path: Path
+    models: tuple[ModelState, ...] = ()
+    auth: AuthState = AuthState()
+    version: str
+
+
+def read_state(path: Path) -> ApiState:
+    """Raises StateError when the file cannot be read or is not a state."""
+    try:
+        return ApiState.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StateError(f"cannot read the state file {path}: {error.strerror}") from None
+    except ValidationError as error:
+        # Without the input: it holds hashes of keys.
+        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise StateError(f"the state file {path} is not valid: {'; '.join(wrong)}") from None
