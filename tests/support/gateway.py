@@ -80,10 +80,24 @@ class Gateway:
 
     def envoy_stat(self, name: str) -> int:
         """One of Envoy's own counters or gauges; 0 when it has none of that name."""
+        text = self._envoy_admin(f"stats?filter=^{re.escape(name)}$")
+        return int(text.rsplit(":", 1)[1]) if ":" in text else 0
+
+    def open_on_workers(self) -> dict[str, int]:
+        """What is open on each worker, by its socket: exchanges, and the access log's stream."""
+        clusters = json.loads(self._envoy_admin("clusters?format=json"))["cluster_statuses"]
+        hosts = next(one["host_statuses"] for one in clusters if one["name"] == "aion_extproc")
+        return {
+            host["address"]["pipe"]["path"]: int(
+                next(stat.get("value", 0) for stat in host["stats"] if stat["name"] == "rq_active")
+            )
+            for host in hosts
+        }
+
+    def _envoy_admin(self, query: str) -> str:
         transport = httpx.HTTPTransport(uds=str(self.run_dir / "envoy-admin.sock"))
         with httpx.Client(transport=transport, timeout=5) as client:
-            text = client.get(f"http://envoy/stats?filter=^{re.escape(name)}$").text
-        return int(text.rsplit(":", 1)[1]) if ":" in text else 0
+            return client.get(f"http://envoy/{query}").text
 
     def metrics(self) -> str:
         return httpx.get(f"http://127.0.0.1:{self.admin_port}/metrics", timeout=10).text
