@@ -1,0 +1,1 @@
+"""From one chat API to the other: requests, JSON answers, streams, errors. Pure functions and incremental parsers."""
