@@ -23,7 +23,7 @@ def answer_usage(body: bytes, format: Format) -> Usage | None:
     usage = answer.get("usage") if isinstance(answer, dict) else None
     if not isinstance(usage, dict):
         return None
-    return _anthropic(usage) if format is Format.ANTHROPIC else _openai(usage)
+    return messages_usage(usage) if format is Format.ANTHROPIC else chat_usage(usage)
 
 
 class StreamUsage:
@@ -52,7 +52,7 @@ class StreamUsage:
         """What is known so far; None: nothing."""
         if not self._fields:
             return None
-        return _anthropic(self._fields) if self._format is Format.ANTHROPIC else _openai(self._fields)
+        return messages_usage(self._fields) if self._format is Format.ANTHROPIC else chat_usage(self._fields)
 
     def _event(self, data: bytes) -> bool:
         try:
@@ -80,7 +80,7 @@ class StreamUsage:
         return any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices)
 
 
-def _openai(usage: dict[str, Any]) -> Usage:
+def chat_usage(usage: dict[str, Any]) -> Usage:
     prompt = _part(usage, "prompt_tokens_details")
     completion = _part(usage, "completion_tokens_details")
     return Usage(
@@ -92,7 +92,7 @@ def _openai(usage: dict[str, Any]) -> Usage:
     )
 
 
-def _anthropic(usage: dict[str, Any]) -> Usage:
+def messages_usage(usage: dict[str, Any]) -> Usage:
     # Anthropic's input_tokens leaves the cached ones out.
     read = _count(usage, "cache_read_input_tokens")
     written = _count(usage, "cache_creation_input_tokens")
