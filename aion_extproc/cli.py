@@ -173,6 +173,51 @@ def classify(
         raise typer.Exit(1)
 
 
+@app.command()
+def translate(
+    source: Annotated[str, typer.Option("--from", help="openai, anthropic, bedrock or vertex: what is read")],
+    target: Annotated[str, typer.Option("--to", help="the same: what is written")],
+    what: Annotated[str, typer.Option(help="request, response, stream or error")] = "request",
+    model: Annotated[str | None, typer.Option(help="to send it to; without it the request's own")] = None,
+    status: Annotated[int, typer.Option(help="of the error")] = 400,
+) -> None:
+    """Translate standard input to standard output, as the gateway would; what is dropped is named on standard error."""
+    from typing import cast, get_args
+
+    from aion_extproc import convert
+    from aion_extproc.wire.errors import RequestError
+    from aion_extproc.wire.translate.answer import AnswerError
+
+    for option, value, known in (("--from", source, convert.Side), ("--to", target, convert.Side)):
+        if value not in get_args(known):
+            raise typer.BadParameter(f"must be one of {', '.join(get_args(known))}", param_hint=option)
+    if what not in get_args(convert.What):
+        raise typer.BadParameter(f"must be one of {', '.join(get_args(convert.What))}", param_hint="--what")
+    read, written = cast(convert.Side, source), cast(convert.Side, target)
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    try:
+        if what == "stream":
+            chunks = iter(lambda: os.read(stdin.fileno(), 65536), b"")
+            for piece in convert.convert_stream(chunks, read, written, model):
+                stdout.write(piece)
+                stdout.flush()
+            return
+        if what == "request":
+            body, dropped = convert.convert_request(stdin.read(), read, written, model)
+            if dropped:
+                err.print(f"X-AION-Dropped: {','.join(dropped)}", markup=False)
+        elif what == "response":
+            body = convert.convert_answer(stdin.read(), read, written, model)
+        else:
+            body = convert.convert_error(stdin.read(), written, status)
+    except (RequestError, AnswerError) as error:
+        err.print(f"[red]aion:[/] {error.code}: ", end="")
+        err.print(str(error), markup=False)
+        raise typer.Exit(1) from None
+    stdout.write(body)
+    stdout.flush()
+
+
 def _rendered(settings: Settings, run_dir: Path) -> dict[str, object]:
     from aion_extproc.extproc.policy import make_providers
     from aion_extproc.gateway.bootstrap import render_bootstrap

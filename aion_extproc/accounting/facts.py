@@ -14,7 +14,10 @@ from aion_extproc.accounting.usage import Usage
 class Facts:
     """Everything of a ledger row but the outcome. No text of the request, no key."""
 
-    format: str = ""
+    format: str = ""  # the client's
+    path: str = ""  # as the client called it; Envoy's log has the one that was sent on
+    endpoint: str = ""  # the provider's, which may be in the other format; "" where the request did not come that far
+    here: bool = False  # answered by the gateway itself, and not refused
     stream: bool = False
     key_name: str = ""
     tenant: str = ""

@@ -10,12 +10,13 @@ from aion_extproc.accounting.facts import Facts
 from aion_extproc.accounting.row import LedgerRow, Outcome
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.catalog import Catalog
+from aion_extproc.wire.endpoint import Endpoint
 
 # Bytes of a stream for one token of answer, where the stream was cut before the provider counted: an event of one
 # token is about this long in either format (measured on the recorded streams in tests/).
 _STREAM_BYTES_PER_TOKEN = {"openai": 190, "anthropic": 110}
 _JSON_BYTES_PER_TOKEN = 4
-_LONGEST_PATH = 128
+LONGEST_PATH = 128
 # No answer has more tokens. A provider that says so is not believed; at the dearest price it would not fit the ledger.
 _MOST_TOKENS = 10**9
 
@@ -61,7 +62,7 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
         at_ms=finished.at_ms,
         outcome=outcome,
         status=finished.status,
-        path=finished.path.split("?", 1)[0][:_LONGEST_PATH],
+        path=facts.path or finished.path.split("?", 1)[0][:LONGEST_PATH],
         format=facts.format,
         stream=facts.stream,
         key_name=facts.key_name,
@@ -90,6 +91,8 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
 def _outcome(finished: Finished, facts: Facts) -> Outcome:
     if facts.error:
         return "refused"
+    if facts.here:
+        return "served"
     if finished.upstream_answered:
         if not 200 <= finished.status < 300:
             return "failed"  # whether or not the client waited for the end of it
@@ -98,8 +101,8 @@ def _outcome(finished: Finished, facts: Facts) -> Outcome:
 
 
 def _usage(finished: Finished, facts: Facts, outcome: Outcome) -> tuple[Usage, bool]:
-    if outcome in ("refused", "failed"):
-        return Usage(), False  # nobody bills an error answer
+    if outcome in ("refused", "failed") or facts.endpoint == Endpoint.COUNT_TOKENS:
+        return Usage(), False  # nobody bills an error answer, nor the counting of tokens
     reported = finished.usage
     if reported is not None and max(astuple(reported)) > _MOST_TOKENS:
         reported = None
@@ -110,6 +113,8 @@ def _usage(finished: Finished, facts: Facts, outcome: Outcome) -> tuple[Usage, b
         return known, True  # the client left before the answer; the provider has read the input
     divisor = _STREAM_BYTES_PER_TOKEN.get(facts.format, 190) if facts.stream else _JSON_BYTES_PER_TOKEN
     output = ceil(finished.response_bytes / divisor)  # an answer that began has a token
+    if facts.endpoint == Endpoint.EMBEDDINGS:
+        output = 0
     if facts.max_tokens is not None:
         output = min(output, facts.max_tokens)
     output = max(known.output_tokens, output)  # what the provider counted, it bills

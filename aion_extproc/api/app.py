@@ -76,6 +76,7 @@ def create_app(deps: Deps) -> FastAPI:
         return await proceed(request)
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.api_route("/api/hello", methods=["GET", "HEAD"], include_in_schema=False)
     async def hello() -> dict[str, str]:
         return {"name": "aion", "version": state.version}
 

@@ -22,7 +22,7 @@ class ModelState(_Part):
 
     id: str
     provider: str
-    tier: int = Field(ge=1, le=3)
+    tier: int = Field(ge=0, le=3)  # 0: only reached by name
     formats: tuple[Format, ...]
     local: bool = False
     demo: bool = False

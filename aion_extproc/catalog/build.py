@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from aion_extproc.catalog.catalog import Catalog
-from aion_extproc.catalog.model import FREE, Model, Prices
+from aion_extproc.catalog.model import FREE, Mode, Model, Prices
 from aion_extproc.catalog.pricing import look_up, rate
 from aion_extproc.config.schema import ModelSettings, ProviderSettings, Settings
+from aion_extproc.wire.endpoint import Endpoint
+
+# What a model of a mode can be asked on, where its provider has it.
+_ENDPOINTS: Mapping[Mode, frozenset[Endpoint]] = {
+    "chat": frozenset({Endpoint.CHAT, Endpoint.MESSAGES, Endpoint.COUNT_TOKENS, Endpoint.RESPONSES}),
+    "embedding": frozenset({Endpoint.EMBEDDINGS}),
+    "completion": frozenset({Endpoint.COMPLETIONS}),
+}
 
 
 def build(settings: Settings, at: datetime | None = None) -> Catalog:
@@ -42,7 +51,7 @@ def _model(
     else:
         prices = _configured(entry)
         if prices is None or window is None:
-            listed = look_up(entry.id, kind.price_provider, provider.base_url, at)
+            listed = look_up(entry.id, kind.price_provider, provider.base_url, at, entry.mode)
             window = window or listed.context_window
             if prices is None:
                 prices, until = listed.prices, listed.until
@@ -54,11 +63,13 @@ def _model(
     model = Model(
         id=entry.id,
         provider=name,
-        tier=entry.tier,
+        tier=entry.tier or 0,
         prices=prices,
         context_window=window,
         local=kind.local,
         formats=kind.formats,
+        mode=entry.mode,
+        endpoints=kind.endpoints & _ENDPOINTS[entry.mode],
     )
     return model, warning, until
 

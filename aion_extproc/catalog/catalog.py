@@ -18,6 +18,7 @@ import orjson
 from aion_extproc.accounting.cost import cost_pico, to_nano
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.model import Model, Prices, Rate
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.format import Format
 
 VIRTUAL_MODELS = ("aion-auto", "aion-local", "aion-escalate")
@@ -161,6 +162,8 @@ def _model_to_plain(model: Model) -> dict[str, Any]:
         "context_window": model.context_window,
         "local": model.local,
         "formats": sorted(model.formats),
+        "mode": model.mode,
+        "endpoints": sorted(model.endpoints),
     }
 
 
@@ -172,4 +175,11 @@ def _model_from_plain(plain: Mapping[str, Any]) -> Model:
     if prices is not None:
         rates: dict[str, Any] = {kind: rate(value) for kind, value in prices.items()}
         prices = Prices(**rates)
-    return Model(**{**plain, "prices": prices, "formats": frozenset(map(Format, plain["formats"]))})
+    return Model(
+        **{
+            **plain,
+            "prices": prices,
+            "formats": frozenset(map(Format, plain["formats"])),
+            "endpoints": frozenset(map(Endpoint, plain["endpoints"])),
+        }
+    )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.format import Format
+
+Mode = Literal["chat", "embedding", "completion"]
 
 PICO_PER_USD = 10**12
 PICO_PER_NANO = 1000
@@ -49,8 +53,10 @@ class Model:
 
     id: str  # as the provider names it
     provider: str  # the provider's name in the config
-    tier: int  # 1..3
+    tier: int  # 1..3; 0: none, it is only reached by name
     prices: Prices | None  # None: unknown, which is never the same as free
     context_window: int | None  # tokens; None: unknown
     local: bool  # runs on the user's own machine: always $0, and preferred
     formats: frozenset[Format]  # what its provider speaks natively
+    mode: Mode = "chat"
+    endpoints: frozenset[Endpoint] = frozenset()  # of its provider's, those that this model can be asked on

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from aion_extproc.catalog.model import FREE, Prices, Rate
+from aion_extproc.catalog.model import FREE, Mode, Prices, Rate
 
 if TYPE_CHECKING:
     from genai_prices.types import ConditionalPrice, ModelInfo, ModelPrice, TieredPrices
@@ -42,7 +42,9 @@ def _pico(usd_per_million: Decimal) -> int:
     return int((usd_per_million * PICO_PER_TOKEN).to_integral_value())
 
 
-def look_up(model_id: str, price_provider: str | None, api_url: str | None, at: datetime) -> Listed:
+def look_up(
+    model_id: str, price_provider: str | None, api_url: str | None, at: datetime, mode: Mode = "chat"
+) -> Listed:
     """The list's entry for a model at a provider.
 
     `api_url`, given where the user set a base_url, is tried before the provider's id: an OpenAI-compatible
@@ -60,7 +62,8 @@ def look_up(model_id: str, price_provider: str | None, api_url: str | None, at: 
         return Listed(None, None, f"genai-prices {provider.id} has no model of this name")
     window = info.context_window
     price = info.get_prices(at)
-    if price.input_mtok is None or price.output_mtok is None:
+    # Embeddings put no tokens out, so they have no price for it.
+    if price.input_mtok is None or (price.output_mtok is None and mode != "embedding"):
         if provider.id == "openrouter" and model_id.endswith(":free"):
             return Listed(FREE, window)  # OpenRouter's own suffix for models without a charge
         return Listed(None, window, f"genai-prices {provider.id} lists it without a price for tokens")
@@ -78,9 +81,8 @@ def _prices(price: ModelPrice) -> Prices:
             return rate(value)
         return Rate(_pico(value.base), tuple((tier.start, _pico(tier.price)) for tier in value.tiers))
 
-    input_rate, output_rate = convert(price.input_mtok), convert(price.output_mtok)
+    input_rate, output_rate = convert(price.input_mtok), convert(price.output_mtok) or Rate(0)
     assert input_rate is not None
-    assert output_rate is not None
     return Prices(
         input=input_rate,
         output=output_rate,

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from aion_extproc.config.schema import Settings
-from aion_extproc.providers import ALL, KINDS, demo
+from aion_extproc.providers import ALL, KINDS, Kind, demo
 
 # Both for connecting and for each read: a server on this machine answers its model list in far less, and a
 # start must not wait for something else that happens to listen there.
@@ -60,14 +60,28 @@ def discover(
             found.append((f"{kind} at {host}:{ports[kind]}", _counted(models)))
     for known in ALL:
         variable = next((name for name in known.api_key_env if _usable_key(env.get(name, ""))), None)
-        if variable is not None:
+        place = _place(known, env)
+        if variable is not None and place is not None and known.default_models:
             models = [{"id": model.id, "tier": model.tier} for model in known.default_models]
-            providers[known.name] = {"kind": known.name, "api_key": env[variable].strip(), "models": models}
+            key = env[variable].strip()
+            providers[known.name] = {"kind": known.name, "api_key": key, "models": models, **place}
             found.append((f"{variable} in the environment", _counted(models)))
     if not providers:
         models = [{"id": model.id, "tier": model.tier} for model in demo.KIND.default_models]
         providers["demo"] = {"kind": "demo", "base_url": demo_base_url, "models": models}
     return Discovery(Settings.model_validate({"providers": providers}), tuple(found))
+
+
+def _place(kind: Kind, env: Mapping[str, str]) -> dict[str, str] | None:
+    """The region and the like that the kind's address needs; None: the environment does not say."""
+    found = {}
+    for key in kind.place:
+        values = (env.get(name, "").strip() for name in kind.place_env.get(key, ()))
+        value = next((value for value in values if re.fullmatch(r"[a-z0-9-]{1,63}", value)), None)
+        if value is None:
+            return None
+        found[key] = value
+    return found
 
 
 def _counted(models: list[dict[str, Any]]) -> str:

@@ -25,7 +25,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from aion_extproc.catalog.catalog import VIRTUAL_MODELS
-from aion_extproc.providers import ALIASES, KINDS, Kind, configure
+from aion_extproc.catalog.model import Mode
+from aion_extproc.providers import ALIASES, KINDS, Kind, Place, configure
 
 PICO_DIGITS = 6  # a price has at most so many decimals: the ledger counts in 10⁻¹² USD for a token
 
@@ -87,6 +88,19 @@ def _name(value: str) -> str:
     return value
 
 
+def _host_label(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", value.lower()):
+        raise fault("must be a name of letters, digits and dashes")
+    return value.lower()
+
+
+def _project(value: str) -> str:
+    # Old projects have their domain before them: example.com:name.
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.:-]{0,62}", value):
+        raise fault("must be a project's id, such as my-project-123")
+    return value
+
+
 def _secret(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text:
@@ -108,6 +122,8 @@ Price = Annotated[Decimal, BeforeValidator(_price)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
 Name = Annotated[str, AfterValidator(_name)]
+HostLabel = Annotated[str, AfterValidator(_host_label)]
+Project = Annotated[str, AfterValidator(_project)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 
 
@@ -143,7 +159,8 @@ class ModelSettings(Section):
     """A model of a provider. Prices are USD per million tokens; without them genai-prices is asked."""
 
     id: HeaderText
-    tier: Annotated[int, Field(ge=1, le=3)]
+    mode: Mode = "chat"
+    tier: Annotated[int, Field(ge=1, le=3)] | None = None  # None: not a chat model, only reached by name
     input_price_per_1m: Price | None = None
     output_price_per_1m: Price | None = None
     cache_read_price_per_1m: Price | None = None
@@ -157,6 +174,14 @@ class ModelSettings(Section):
         if value in VIRTUAL_MODELS:
             raise fault(f'"{value}" is a name of the gateway\'s own; a model cannot have it')
         return value
+
+    @model_validator(mode="after")
+    def _tier_for_chat(self) -> ModelSettings:
+        if self.mode == "chat" and self.tier is None:
+            raise fault("tier is missing: 1 for simple, 2 for moderate, 3 for hard requests")
+        if self.mode != "chat" and self.tier is not None:
+            raise fault(f"a model of mode {self.mode} has no tier: it is only reached by its name", "tier")
+        return self
 
     @model_validator(mode="after")
     def _both_prices(self) -> ModelSettings:
@@ -192,12 +217,19 @@ class ProviderSettings(Section):
     enabled: bool = True
     api_key: Secret | None = None
     base_url: str | None = None
+    region: HostLabel | None = None
+    project: Project | None = None
+    resource: HostLabel | None = None
     models: tuple[ModelSettings, ...] = ()
     managed: Managed | None = None
 
     @property
     def known_kind(self) -> Kind:
         return KINDS[self.kind]
+
+    @property
+    def place(self) -> Place:
+        return Place(region=self.region or "", project=self.project or "", resource=self.resource or "")
 
     @field_validator("kind", mode="after")
     @classmethod
@@ -221,11 +253,15 @@ class ProviderSettings(Section):
             raise fault("a managed server has no base_url: its address follows from managed.port", "base_url")
         if self.base_url is not None:
             try:
-                configure("", kind, self.base_url)
+                configure("", kind, self.base_url, place=self.place)
             except ValueError as error:
                 raise fault(str(error), "base_url") from None
+        for key in ("region", "project", "resource"):
+            if getattr(self, key) is not None and key not in kind.place:
+                raise fault(f"a provider of kind {kind.name} has no {key}; remove it", key)
         if not self.enabled:
             return self
+        self._check_place(kind)
         if not kind.origin and self.base_url is None:
             raise fault("base_url is missing")
         if not self.models:
@@ -235,6 +271,16 @@ class ProviderSettings(Section):
             raise fault(f'api_key is missing; for example api_key: "${{{kind.api_key_env[0]}}}"')
         return self
 
+
+    def _check_place(self, kind: Kind) -> None:
+        for key in kind.place:
+            in_path = any(f"{{{key}}}" in base for base in kind.bases.values())
+            signs = kind.signing == "aws" and self.api_key is None
+            if getattr(self, key) is None and (self.base_url is None or in_path or signs):
+                raise fault(f"{key} is missing; for example {key}: {_PLACE_EXAMPLES[key]}")
+
+
+_PLACE_EXAMPLES = {"region": "us-east-1", "project": "my-project", "resource": "my-resource"}
 
 _KIND_HELP = (
     "say kind: openai (or kind: anthropic) and a base_url for a server that speaks that API, or one of "
@@ -303,6 +349,7 @@ class Routing(Section):
     strategy: Literal["cheapest", "fallback"] = "cheapest"
     classifier: Classifier = Classifier()
     fallback_enabled: bool = True
+    prefer_native: bool = True  # within a tier, models that speak the client's format come first
 
 
 class Telemetry(Section):

@@ -42,6 +42,8 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
     lost = details.startswith("ext_proc")
     if not error and lost:
         error = "worker_lost"
+    if not error:
+        error = metadata_text(common.metadata, "stream_error")
     if facts is None:
         if common.upstream_cluster == "aion_api":
             return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from google.protobuf.struct_pb2 import Struct
 
 from aion_extproc.extproc import envoy_pb2 as pb
-from aion_extproc.extproc.replies import Amend, Headers, Proceed, Refuse
+from aion_extproc.extproc.replies import Amend, Headers, Proceed, Refuse, WantWhole, Watch
 from aion_extproc.gateway.spec import NAMESPACE
 
 # Far below gRPC's message limit, and small enough that Envoy's flow control works on it.
@@ -59,11 +59,16 @@ def refuse_message(reply: Refuse) -> pb.ProcessingResponse:
     return message
 
 
-def response_headers_message(*, whole: bool) -> pb.ProcessingResponse:
-    """Go on to the body of the answer; `whole` asks Envoy to hold it and send it in one message."""
+def response_headers_message(wish: WantWhole | Watch) -> pb.ProcessingResponse:
+    """Go on to the body of the answer, chunk by chunk or held by Envoy and sent in one message."""
     message = pb.ProcessingResponse()
     message.response_headers.SetInParent()
-    if whole:
+    if isinstance(wish, Watch):
+        if wish.set_headers or wish.remove_headers:
+            mutation = message.response_headers.response.header_mutation
+            _set_headers(mutation, wish.set_headers)
+            mutation.remove_headers.extend(wish.remove_headers)
+    else:
         mode = message.mode_override
         mode.response_header_mode = pb.ProcessingMode.SEND
         mode.response_body_mode = pb.ProcessingMode.BUFFERED
@@ -76,8 +81,12 @@ def response_headers_message(*, whole: bool) -> pb.ProcessingResponse:
 def amend_message(reply: Amend) -> pb.ProcessingResponse:
     message = pb.ProcessingResponse()
     message.response_body.SetInParent()
-    if reply.set_headers:
-        _set_headers(message.response_body.response.header_mutation, reply.set_headers)
+    if reply.set_headers or reply.remove_headers:
+        mutation = message.response_body.response.header_mutation
+        _set_headers(mutation, reply.set_headers)
+        mutation.remove_headers.extend(reply.remove_headers)
+    if reply.body is not None:
+        message.response_body.response.body_mutation.body = reply.body
     if reply.metadata:
         _fill(message.dynamic_metadata.fields[NAMESPACE].struct_value, reply.metadata)
     return message

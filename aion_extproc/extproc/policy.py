@@ -37,6 +37,7 @@ class Policy:
     thresholds: Thresholds
     strategy: Strategy
     fallback_enabled: bool
+    prefer_native: bool
     health: Health
     callers: Mapping[bytes, Caller] | None  # SHA-256 of a key → whose; None: everybody may call
     max_body_bytes: int
@@ -60,6 +61,7 @@ def make_policy(settings: Settings, catalog: Catalog, classifier: Classifier) ->
         thresholds=Thresholds(thresholds.tier1_threshold, thresholds.tier2_threshold),
         strategy=STRATEGIES[settings.routing.strategy],
         fallback_enabled=settings.routing.fallback_enabled,
+        prefer_native=settings.routing.prefer_native,
         health=Health(),
         callers=_callers(settings),
         max_body_bytes=settings.gateway.max_body_bytes,
@@ -76,7 +78,7 @@ def make_providers(settings: Settings) -> dict[str, Provider]:
         if entry.managed is not None:
             base_url = f"http://127.0.0.1:{entry.managed.port}/v1"
         key = entry.api_key.get_secret_value() if entry.api_key else None
-        providers[name] = configure(name, entry.known_kind, base_url, key)
+        providers[name] = configure(name, entry.known_kind, base_url, key, entry.place)
     return providers
 
 

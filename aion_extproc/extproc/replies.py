@@ -42,12 +42,17 @@ class WantWhole:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Let the answer flow on, but show it to us chunk by chunk."""
+    """Show us the answer chunk by chunk."""
+
+    set_headers: Headers = ()
+    remove_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Amend:
-    """Let what was shown go on unchanged, with these headers (only while none has been sent) and metadata."""
+    """Let what was shown go on, or `body` in its place, with these headers (only while none has been sent)."""
 
+    body: bytes | None = None  # None: as it is; b"": nothing of it
     set_headers: Headers = ()
+    remove_headers: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)

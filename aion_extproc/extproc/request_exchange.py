@@ -10,31 +10,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import orjson
 
 from aion_extproc.accounting.cost import usd
 from aion_extproc.accounting.facts import Facts, encode
+from aion_extproc.accounting.settle import LONGEST_PATH
 from aion_extproc.classify.classification import Classification
+from aion_extproc.extproc.asked import encode_asked
+from aion_extproc.extproc.outgoing import Outgoing, prepare, serving_endpoint
 from aion_extproc.extproc.policy import ANYBODY, Caller, Policy
 from aion_extproc.extproc.replies import Headers, Proceed, Refuse
-from aion_extproc.gateway.spec import RESPONSE_HEADER, RESPONSE_PROCESS, RESPONSE_STRIP_USAGE, cluster_name
+from aion_extproc.gateway.spec import RESPONSE_HEADER, RESPONSE_TRANSLATE, cluster_name
+from aion_extproc.providers import Provider
 from aion_extproc.routing.decision import Decision, NoRoute, Wanted
 from aion_extproc.routing.route import route
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.errors import RequestError, error_body
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.reading import conversation, estimate_input_tokens
-from aion_extproc.wire.request import Request, parse, rewrite
+from aion_extproc.wire.request import Request, parse
+from aion_extproc.wire.translate.target import Asked
 
-_ENDPOINTS = {
-    "/v1/chat/completions": Format.OPENAI,
-    "/chat/completions": Format.OPENAI,  # a base URL written without its /v1
-    "/v1/messages": Format.ANTHROPIC,
-    "/messages": Format.ANTHROPIC,
+_SUFFIXES = {
+    "/chat/completions": Endpoint.CHAT,
+    "/messages": Endpoint.MESSAGES,
+    "/messages/count_tokens": Endpoint.COUNT_TOKENS,
+    "/embeddings": Endpoint.EMBEDDINGS,
+    "/completions": Endpoint.COMPLETIONS,
+    "/responses": Endpoint.RESPONSES,
 }
+# With and without the /v1 that a base URL may lack.
+_ENDPOINTS = {prefix + suffix: endpoint for prefix in ("/v1", "") for suffix, endpoint in _SUFFIXES.items()}
+_KNOWN_PATHS = ", ".join(f"POST /v1{suffix}" for suffix in _SUFFIXES)
 # What a client sends for us or for its own account, and what says who it is: none of it is the provider's business.
 _PRIVATE_HEADERS = frozenset(
     {"authorization", "x-api-key", "cookie", "x-tenant-id", "openai-organization", "openai-project"}
 )
 _PRIVATE_PREFIXES = ("x-aion-", "x-envoy-")
+_ANTHROPIC_PREFIX = "anthropic-"  # -version, -beta, -dangerous-direct-browser-access: nothing to other providers
+_MOST_TRIED = 4  # models that are asked whether they can take a request which the first one cannot
 _TTL = re.compile(rb'"ttl"\s*+:\s*+"(5m|1h)"')
 _CACHE_CONTROL = re.compile(rb'"cache_control"')
 _LONGEST_REASON = 200
@@ -48,7 +64,7 @@ class RequestExchange:
         self._clock = clock  # seconds, monotonic
         self._classified = classified  # told how long a classification took, in seconds
         self._headers: Mapping[str, str] = {}
-        self._format = Format.OPENAI
+        self._endpoint = Endpoint.CHAT
         self._caller: Caller = ANYBODY
         self._parts: list[bytes] = []
         self._size = 0
@@ -76,7 +92,7 @@ class RequestExchange:
         raw = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         try:
-            request = parse(raw, self._format)
+            request = parse(raw, self._endpoint)
         except RequestError as error:
             return self._refuse(error)
         return self._decide(request)
@@ -84,12 +100,12 @@ class RequestExchange:
     def _check(self, headers: Mapping[str, str]) -> None:
         path = headers.get(":path", "").split("?", 1)[0]
         if headers.get("anthropic-version") or path.startswith("/v1/messages"):
-            self._format = Format.ANTHROPIC  # for the shape of the error, should there be one
-        format = _ENDPOINTS.get(_normal(path))
-        if format is None:
-            known = "POST /v1/chat/completions, POST /v1/messages, GET /v1/models"
+            self._endpoint = Endpoint.MESSAGES  # for the shape of the error, should there be one
+        endpoint = _ENDPOINTS.get(_normal(path))
+        if endpoint is None:
+            known = f"{_KNOWN_PATHS} and GET /v1/models"
             raise RequestError("unknown_path", f"There is nothing at {path[:100]}. Known are {known}.", status=404)
-        self._format = format
+        self._endpoint = endpoint
         if headers.get(":method") != "POST":
             raise RequestError("method_not_allowed", f"{path[:100]} takes POST only.", status=405)
         self._authenticate(headers)
@@ -126,26 +142,47 @@ class RequestExchange:
             classification = policy.classifier.classify(conversation(request))
             self._classified(self._clock() - start)
             tier = policy.thresholds.tier(classification.score)
-        wanted = Wanted(request.model, request.format, tier, tokens, request.max_tokens)
-        decision = route(
-            policy.tables, wanted, policy.health, self._clock(), policy.strategy, policy.fallback_enabled
-        )
-        if isinstance(decision, NoRoute):
-            param = "model" if decision.status == 404 else None
-            error = RequestError(decision.code, _sentence(decision.message), status=decision.status, param=param)
-            return self._refuse(error, request, decision.retry_after)
-        return self._proceed(request, decision, classification, tokens)
+        wanted = Wanted(request.model, request.endpoint, tier, tokens, request.max_tokens)
+        first: RequestError | None = None
+        for _ in range(_MOST_TRIED):
+            decision = route(
+                policy.tables,
+                wanted,
+                policy.health,
+                self._clock(),
+                policy.strategy,
+                policy.fallback_enabled,
+                policy.prefer_native,
+            )
+            if isinstance(decision, NoRoute):
+                break
+            try:
+                return self._proceed(request, decision, classification, tokens)
+            except RequestError as error:
+                # It cannot be said in this model's format; perhaps another model of those that would do speaks the
+                # client's own.
+                first = first or error
+                model = decision.model
+                wanted = replace(wanted, excluded=wanted.excluded | {(model.provider, model.id)})
+        if first is not None:
+            return self._refuse(first, request)
+        assert isinstance(decision, NoRoute)
+        param = "model" if decision.status == 404 else None
+        refusal = RequestError(decision.code, _sentence(decision.message), status=decision.status, param=param)
+        return self._refuse(refusal, request, decision.retry_after)
 
     def _proceed(
         self, request: Request, decision: Decision, classification: Classification | None, tokens: int
-    ) -> Proceed:
+    ) -> Proceed | Refuse:
         model = decision.model
         provider = self._policy.providers[model.provider]
-        is_chat_stream = request.stream and request.format is Format.OPENAI
-        body = rewrite(request, model.id, ask_usage=is_chat_stream and not request.wants_usage)
+        endpoint = serving_endpoint(request.endpoint, provider)
         reason = decision.reason if classification is None else f"{decision.reason}: {classification.reason}"
         facts = Facts(
             format=request.format.value,
+            path=self._headers[":path"].partition("?")[0][:LONGEST_PATH],
+            endpoint=(endpoint or request.endpoint).value,
+            here=endpoint is None,
             stream=request.stream,
             key_name=self._caller.key_name,
             tenant=self._caller.tenant,
@@ -160,40 +197,57 @@ class RequestExchange:
             max_tokens=request.max_tokens,
             cache_ttl=_cache_ttl(request),
         )
+        metadata = _metadata(facts, decision)
+        if endpoint is None:
+            return _counted(tokens, metadata)
+        betas = tuple(filter(None, map(str.strip, self._headers.get("anthropic-beta", "").split(","))))
+        sent = prepare(
+            request, endpoint, model.id, provider, betas, exact_cost=self._policy.exact_json_cost
+        )
+        metadata["content_length"] = str(len(sent.body))
+        if sent.dropped:
+            metadata["dropped"] = ",".join(sent.dropped)
+        if sent.way == RESPONSE_TRANSLATE:
+            asked = Asked(model.id, request.wants_usage, sent.tool_names)
+            metadata["asked"] = encode_asked(asked, self._headers.get("x-request-id", ""))
         # Attempts across clusters need the request rewritten for each; until then the first is the only one.
-        clusters = (cluster_name(model.provider),)
         return Proceed(
-            set_headers=self._outgoing(request, provider.authority, provider.path(request.format), model.provider),
-            remove_headers=self._private(),
-            body=body,
-            clusters=clusters,
-            metadata=_metadata(facts, decision) | {"content_length": str(len(body))},
+            set_headers=self._outgoing(request, sent, model.id, provider),
+            remove_headers=self._private(provider, endpoint),
+            body=sent.body,
+            clusters=(cluster_name(model.provider),),
+            metadata=metadata,
         )
 
-    def _outgoing(self, request: Request, authority: str, path: str, provider_name: str) -> Headers:
-        provider = self._policy.providers[provider_name]
-        _, mark, query = self._headers[":path"].partition("?")
+    def _outgoing(self, request: Request, sent: Outgoing, model: str, provider: Provider) -> Headers:
+        path = provider.path(sent.endpoint, model, request.stream)
+        if sent.endpoint is request.endpoint:
+            _, mark, query = self._headers[":path"].partition("?")
+            path += mark + query
         headers = [
-            (":authority", authority),
-            (":path", path + mark + query),
+            (":authority", provider.authority),
+            (":path", path),
             (":scheme", "https" if provider.tls else "http"),
+            # curl -d sends another one, and some servers then do not read the body.
+            ("content-type", "application/json"),
             # Usage is read from the answer on its way back: it must not come compressed.
             ("accept-encoding", "identity"),
-            *provider.auth_headers(request.format),
+            *provider.auth_headers(sent.endpoint.format),
         ]
-        for name, value in provider.default_headers(request.format):
+        for name, value in provider.default_headers(sent.endpoint.format):
             if name not in self._headers:
                 headers.append((name, value))
-        if request.stream and request.format is Format.OPENAI and not request.wants_usage:
-            headers.append((RESPONSE_HEADER, RESPONSE_STRIP_USAGE))
-        elif not request.stream and self._policy.exact_json_cost:
-            headers.append((RESPONSE_HEADER, RESPONSE_PROCESS))
+        if sent.way:
+            headers.append((RESPONSE_HEADER, sent.way))
         return tuple(headers)
 
-    def _private(self) -> tuple[str, ...]:
-        return tuple(
-            name for name in self._headers if name in _PRIVATE_HEADERS or name.startswith(_PRIVATE_PREFIXES)
-        )
+    def _private(self, provider: Provider, endpoint: Endpoint) -> tuple[str, ...]:
+        """Names of the client's headers that are not sent on."""
+        prefixes: tuple[str, ...] = _PRIVATE_PREFIXES
+        # A cloud wants in the body what Anthropic wants in these headers.
+        if endpoint.format is not Format.ANTHROPIC or provider.kind.envelope.changes_body:
+            prefixes += (_ANTHROPIC_PREFIX,)
+        return tuple(name for name in self._headers if name in _PRIVATE_HEADERS or name.startswith(prefixes))
 
     def _refuse(self, error: RequestError, request: Request | None = None, retry_after: int | None = None) -> Refuse:
         headers = [("content-type", "application/json")]
@@ -205,7 +259,7 @@ class RequestExchange:
             # The SDKs heed it, and Claude Code would repeat even a 401 for minutes.
             headers.append(("x-should-retry", "false"))
         facts = Facts(
-            format=self._format.value,
+            format=self._endpoint.format.value,
             stream=request.stream if request else False,
             key_name=self._caller.key_name,
             tenant=self._caller.tenant,
@@ -214,11 +268,22 @@ class RequestExchange:
         )
         return Refuse(
             status=error.status,
-            body=error_body(error, self._format, self._headers.get("x-request-id", "")),
+            body=error_body(error, self._endpoint.format, self._headers.get("x-request-id", "")),
             headers=tuple(headers),
             metadata={"refused": error.code, "facts": encode(facts)},
             details=f"aion_{error.code}",
         )
+
+
+def _counted(tokens: int, metadata: dict[str, str]) -> Refuse:
+    """The answer to count_tokens where the provider has no such endpoint. It is an estimate and says so."""
+    return Refuse(
+        status=200,
+        body=orjson.dumps({"input_tokens": tokens}),
+        headers=(("content-type", "application/json"), ("x-aion-estimated", "true")),
+        metadata=metadata,
+        details="aion_counted",
+    )
 
 
 def _metadata(facts: Facts, decision: Decision) -> dict[str, str]:
@@ -234,6 +299,8 @@ def _metadata(facts: Facts, decision: Decision) -> dict[str, str]:
         "cost_usd": "unknown" if decision.expected_cost_nano is None else usd(decision.expected_cost_nano),
         "savings_usd": "unknown" if savings is None else usd(savings),
     }
+    if facts.endpoint == Endpoint.COUNT_TOKENS:  # free everywhere
+        metadata["cost_usd"] = metadata["savings_usd"] = usd(0)
     if facts.score is not None:
         metadata["score"] = f"{facts.score:.6g}"
         metadata["task"] = facts.task

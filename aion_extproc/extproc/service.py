@@ -14,6 +14,7 @@ from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.accounting.settle import settle
 from aion_extproc.extproc import envoy_pb2 as pb
 from aion_extproc.extproc.access_log import read_entry
+from aion_extproc.extproc.asked import decode_asked
 from aion_extproc.extproc.codec import (
     amend_message,
     header_map,
@@ -23,7 +24,7 @@ from aion_extproc.extproc.codec import (
     response_headers_message,
 )
 from aion_extproc.extproc.policy import Policy
-from aion_extproc.extproc.replies import LetPass, Refuse, WantWhole
+from aion_extproc.extproc.replies import LetPass, Refuse
 from aion_extproc.extproc.request_exchange import RequestExchange
 from aion_extproc.extproc.response_exchange import ResponseExchange
 
@@ -105,19 +106,26 @@ class Service:
         exchange: ResponseExchange | None = None
         async for message in requests:
             if message.HasField("response_headers"):
-                text = metadata_text(message.metadata_context, "facts")
-                exchange = ResponseExchange(self.policy, decode(text) if text else None)
+                exchange = self._answer(message.metadata_context)
                 headers = message.response_headers
                 wish = exchange.headers(header_map(headers.headers), headers.end_of_stream)
                 if isinstance(wish, LetPass):
                     return  # safe here: nothing of the body has been sent to us yet
-                yield response_headers_message(whole=isinstance(wish, WantWhole))
+                if isinstance(wish, Refuse):
+                    yield refuse_message(wish)
+                    return
+                yield response_headers_message(wish)
             elif message.HasField("response_body"):
                 assert exchange is not None  # Envoy sends the headers first
                 body = message.response_body
                 yield amend_message(exchange.body(body.body, body.end_of_stream))
                 if body.end_of_stream:
                     return
+
+    def _answer(self, metadata: pb.Metadata) -> ResponseExchange:
+        text, translation = metadata_text(metadata, "facts"), metadata_text(metadata, "asked")
+        asked, request_id = decode_asked(translation) if translation else (None, "")
+        return ResponseExchange(self.policy, decode(text) if text else None, asked, request_id, int(time.time()))
 
     async def access_logs(
         self, messages: AsyncIterable[pb.StreamAccessLogsMessage], context: Context

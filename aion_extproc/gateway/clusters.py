@@ -12,6 +12,7 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
 from envoy_data_plane.envoy.type import v3 as envoy_type
 
+from aion_extproc.gateway.cloud_auth import cluster_metadata, metadata_clusters, upstream_filters
 from aion_extproc.gateway.pack import pack, pipe, seconds, tcp
 from aion_extproc.gateway.spec import Spec, Upstream
 
@@ -26,6 +27,7 @@ def clusters(spec: Spec, ca_file: str) -> list[cluster.Cluster]:
     """All clusters; `ca_file` is the bundle that https providers' certificates are checked against."""
     return [
         *(_provider(upstream, spec, ca_file) for upstream in spec.upstreams),
+        *metadata_clusters(spec),
         _extproc(spec.worker_sockets),
         _api(spec.api_socket),
     ]
@@ -57,24 +59,30 @@ def _provider(upstream: Upstream, spec: Spec, ca_file: str) -> cluster.Cluster:
         # All addresses ejected must mean an error at once, not traffic to a dead one.
         common_lb_config=_no_panic(),
         transport_socket=_tls(upstream.host, ca_file) if upstream.tls else None,
-        typed_extension_protocol_options={_HTTP_OPTIONS: pack(_protocols(upstream.tls))},
+        typed_extension_protocol_options={_HTTP_OPTIONS: pack(_protocols(upstream))},
+        metadata=cluster_metadata(upstream),
         load_assignment=_endpoints(upstream.cluster, [tcp(upstream.host, upstream.port)]),
     )
 
 
-def _protocols(uses_tls: bool) -> upstream_http.HttpProtocolOptions:
+def _protocols(upstream: Upstream) -> upstream_http.HttpProtocolOptions:
     """ALPN picks HTTP/2 where there is TLS; plain text servers get HTTP/1.1."""
     # Shorter than the idle time after which common load balancers close a connection under a request.
     common = core.HttpProtocolOptions(idle_timeout=seconds(55))
     http1 = core.Http1ProtocolOptions()
-    if not uses_tls:
+    filters = upstream_filters(upstream)
+    if not upstream.tls:
         explicit = upstream_http.HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=http1)
-        return upstream_http.HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit)
+        return upstream_http.HttpProtocolOptions(
+            common_http_protocol_options=common, explicit_http_config=explicit, http_filters=filters
+        )
     http2 = core.Http2ProtocolOptions(
         connection_keepalive=core.KeepaliveSettings(interval=seconds(30), timeout=seconds(10))
     )
     auto = upstream_http.HttpProtocolOptionsAutoHttpConfig(http_protocol_options=http1, http2_protocol_options=http2)
-    return upstream_http.HttpProtocolOptions(common_http_protocol_options=common, auto_config=auto)
+    return upstream_http.HttpProtocolOptions(
+        common_http_protocol_options=common, auto_config=auto, http_filters=filters
+    )
 
 
 def _tls(host: str, ca_file: str) -> core.TransportSocket:

@@ -9,6 +9,10 @@ from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.listener import v3 as listener
 from envoy_data_plane.envoy.extensions.access_loggers.grpc import v3 as grpc_log
+from envoy_data_plane.envoy.extensions.compression.brotli.decompressor import v3 as brotli
+from envoy_data_plane.envoy.extensions.compression.gzip.decompressor import v3 as gzip
+from envoy_data_plane.envoy.extensions.compression.zstd.decompressor import v3 as zstd
+from envoy_data_plane.envoy.extensions.filters.http.decompressor import v3 as decompressor
 from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
 from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
 from envoy_data_plane.envoy.extensions.filters.http.lua import v3 as lua
@@ -21,6 +25,7 @@ from aion_extproc.gateway.clusters import EXTPROC_CLUSTER
 from aion_extproc.gateway.local_replies import local_replies
 from aion_extproc.gateway.pack import MEBIBYTE, pack, pack_fields, seconds, tcp
 from aion_extproc.gateway.routes import (
+    ERROR_FILTER,
     REQUEST_FILTER,
     RESPONSE_FILTER,
     STRIP_FILTER,
@@ -59,9 +64,11 @@ def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
         codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
         route_config=public_routes(spec),
         http_filters=[
+            *_decompressors(),
             _filter(REQUEST_FILTER, pack(_request_filter())),
             # Answers pass the filters from the last to the first: what is stripped has been counted before.
-            _filter(STRIP_FILTER, pack(_strip_filter())),
+            _filter(ERROR_FILTER, pack(_script("error_shape.lua"))),
+            _filter(STRIP_FILTER, pack(_script("usage_chunk.lua"))),
             _filter(RESPONSE_FILTER, pack(_response_filter())),
             _filter("envoy.filters.http.header_mutation", pack(_header_mutation())),
             *([_filter("envoy.filters.http.ai_protocol_manager", _usage_filter())] if spec.usage == "envoy" else []),
@@ -186,9 +193,30 @@ def _set(name: str, value: str, *, only_if_absent: bool = False) -> mutation.Hea
     return mutation.HeaderMutation(append=option)
 
 
-def _strip_filter() -> lua.Lua:
-    script = files("aion_extproc.gateway").joinpath("usage_chunk.lua").read_text()
+def _script(name: str) -> lua.Lua:
+    script = files("aion_extproc.gateway").joinpath(name).read_text()
     return lua.Lua(default_source_code=core.DataSource(inline_string=script))
+
+
+def _decompressors() -> list[hcm.HttpFilter]:
+    """Compressed requests are read all the same. Answers are not touched: nobody asked for a compressed one, and behind
+    a decompressor a held answer never ends (its end comes as trailers that Envoy forgets while ext_proc waits)."""
+    libraries = {"gzip": gzip.Gzip(), "br": brotli.Brotli(), "zstd": zstd.Zstd()}
+    return [_filter(f"aion.{name}", pack(_decompressor(name, pack(library)))) for name, library in libraries.items()]
+
+
+def _decompressor(name: str, library: Any) -> decompressor.Decompressor:
+    def common(on: bool) -> decompressor.DecompressorCommonDirectionConfig:
+        flag = core.RuntimeFeatureFlag(default_value=on, runtime_key="aion.unused")
+        return decompressor.DecompressorCommonDirectionConfig(enabled=flag, ignore_no_transform_header=True)
+
+    return decompressor.Decompressor(
+        decompressor_library=core.TypedExtensionConfig(name=name, typed_config=library),
+        request_direction_config=decompressor.DecompressorRequestDirectionConfig(
+            common_config=common(True), advertise_accept_encoding=False
+        ),
+        response_direction_config=decompressor.DecompressorResponseDirectionConfig(common_config=common(False)),
+    )
 
 
 def _usage_filter() -> Any:

@@ -75,13 +75,15 @@ def _not_ours() -> Filter:
 
 
 def _called_anthropic() -> Filter:
-    """By the decision where there is one (it rewrote the path), else by the path as it came."""
+    """By the decision where there is one (it rewrote the path, perhaps to the other API's), else by the path."""
     decided = matcher.ValueMatcher(string_match=matcher.StringMatcher(exact="anthropic"))
     prefix = matcher.StringMatcher(prefix="/v1/messages")
     header = route.HeaderMatcher(name=":path", string_match=prefix)
+    never = matcher.ValueMatcher(string_match=matcher.StringMatcher(exact=""))
+    by_path = [Filter(header_filter=accesslog.HeaderFilter(header=header)), _metadata("format", never, otherwise=True)]
     either = [
         _metadata("format", decided, otherwise=False),
-        Filter(header_filter=accesslog.HeaderFilter(header=header)),
+        Filter(and_filter=accesslog.AndFilter(filters=by_path)),
     ]
     return Filter(or_filter=accesslog.OrFilter(filters=either))
 

@@ -1,4 +1,4 @@
-"""Routes: what the API answers itself, and the three ways that an answer can take back to the client."""
+"""Routes: what the API answers itself, and the four ways that an answer can take back to the client."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from aion_extproc.gateway.spec import (
     RESPONSE_HEADER,
     RESPONSE_PROCESS,
     RESPONSE_STRIP_USAGE,
+    RESPONSE_TRANSLATE,
     Spec,
 )
 
 REQUEST_FILTER = "aion.request"
 RESPONSE_FILTER = "aion.response"
 STRIP_FILTER = "aion.strip_usage"
+ERROR_FILTER = "aion.error_shape"
 _PRIORITY_GROUP = "envoy.router.cluster_specifier_plugin.priority_group"
 _PRIORITY_GROUP_TYPE = "envoy.extensions.router.cluster_specifiers.priority_group.v3.PriorityGroupClusterSpecifier"
 
@@ -30,6 +32,7 @@ def public_routes(spec: Spec) -> route.RouteConfiguration:
     api = [
         _api_route(route.RouteMatch(path="/")),
         _api_route(route.RouteMatch(path="/health")),
+        _api_route(route.RouteMatch(path="/api/hello")),  # Claude Code asks there whether anybody is at home
         _api_route(route.RouteMatch(path_separated_prefix="/v1/models")),
         _api_route(route.RouteMatch(path_separated_prefix="/aion")),
     ]
@@ -38,6 +41,13 @@ def public_routes(spec: Spec) -> route.RouteConfiguration:
     others = {} if spec.usage == "envoy" else shown
     providers = [
         _provider_route("process", RESPONSE_PROCESS, spec, {**shown, STRIP_FILTER: _lua_off()}),
+        _provider_route(
+            "translate",
+            RESPONSE_TRANSLATE,
+            spec,
+            # An error is better than an answer that the client cannot read.
+            {RESPONSE_FILTER: _show_answer(must=True), STRIP_FILTER: _lua_off(), ERROR_FILTER: _lua_off()},
+        ),
         _provider_route("strip_usage", RESPONSE_STRIP_USAGE, spec, others),
         _provider_route("untouched", None, spec, {**others, STRIP_FILTER: _lua_off()}),
     ]
@@ -66,6 +76,7 @@ def _api_route(match: route.RouteMatch) -> route.Route:
         typed_per_filter_config={
             REQUEST_FILTER: _ext_proc_off(),
             STRIP_FILTER: _lua_off(),
+            ERROR_FILTER: _lua_off(),
         },
     )
 
@@ -109,7 +120,7 @@ def _ext_proc_off() -> Any:
     return pack(ext_proc.ExtProcPerRoute(disabled=True))
 
 
-def _show_answer() -> Any:
+def _show_answer(must: bool = False) -> Any:
     send, skip = ext_proc.ProcessingModeHeaderSendMode.SEND, ext_proc.ProcessingModeHeaderSendMode.SKIP
     mode = ext_proc.ProcessingMode(
         request_header_mode=skip,
@@ -119,7 +130,8 @@ def _show_answer() -> Any:
         response_body_mode=ext_proc.ProcessingModeBodySendMode.STREAMED,
         response_trailer_mode=skip,
     )
-    return pack(ext_proc.ExtProcPerRoute(overrides=ext_proc.ExtProcOverrides(processing_mode=mode)))
+    overrides = ext_proc.ExtProcOverrides(processing_mode=mode, failure_mode_allow=not must)
+    return pack(ext_proc.ExtProcPerRoute(overrides=overrides))
 
 
 def _lua_off() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ USAGE_NAMESPACE = "aion.usage"
 # Set by the request exchange, read by the routes, never sent on: which way the answer takes.
 RESPONSE_HEADER = "x-aion-response"
 RESPONSE_PROCESS = "process"  # through aion.response
+RESPONSE_TRANSLATE = "translate"  # through aion.response, without which the client could not read it
 RESPONSE_STRIP_USAGE = "strip-usage"  # through the Lua filter that takes the unasked-for usage chunk out
 
 # Answer headers and the metadata keys they are filled from.
@@ -27,6 +29,7 @@ ANSWER_HEADERS = (
     "score",
     "task",
     "reason",
+    "dropped",
     "cost-usd",
     "savings-usd",
 )
@@ -40,6 +43,8 @@ class Upstream:
     host: str
     port: int
     tls: bool
+    signing: Literal["aws", "gcp"] | None = None  # whose credentials Envoy puts on; None: the key is a header of ours
+    region: str = ""  # that is signed for
 
     @property
     def cluster(self) -> str:
@@ -67,6 +72,7 @@ class Spec:
     max_body_bytes: int
     idle_timeout: float
     connect_timeout: float
+    gcp_metadata_host: str = "metadata.google.internal"  # host[:port]
 
 
 def make_spec(
@@ -78,7 +84,7 @@ def make_spec(
         listen=gateway.listen,
         port=gateway.port,
         admin_port=gateway.admin_port,
-        upstreams=tuple(Upstream(p.name, p.host, p.port, p.tls) for p in providers),
+        upstreams=tuple(Upstream(p.name, p.host, p.port, p.tls, p.signing, p.region) for p in providers),
         worker_sockets=tuple(run_dir / f"worker-{index}.sock" for index in range(gateway.workers)),
         api_socket=run_dir / "api.sock",
         envoy_admin_socket=run_dir / "envoy-admin.sock",
@@ -87,4 +93,6 @@ def make_spec(
         max_body_bytes=gateway.max_body_bytes,
         idle_timeout=gateway.idle_timeout,
         connect_timeout=gateway.connect_timeout,
+        # The variable that Google's own libraries read.
+        gcp_metadata_host=os.environ.get("GCE_METADATA_HOST") or "metadata.google.internal",
     )

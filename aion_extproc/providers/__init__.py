@@ -6,18 +6,26 @@ from collections.abc import Mapping
 
 from aion_extproc.providers import (
     anthropic,
+    azure,
+    bedrock,
+    deepseek,
     demo,
+    fireworks,
     gemini,
+    groq,
     llamacpp,
     minimax,
+    mistral,
     moonshot,
     ollama,
     openai,
     openrouter,
+    together,
+    vertex,
     vllm,
     xai,
 )
-from aion_extproc.providers.base import Kind, Provider, configure
+from aion_extproc.providers.base import Kind, Place, Provider, configure
 
 ALL: tuple[Kind, ...] = (
     openai.KIND,
@@ -27,6 +35,14 @@ ALL: tuple[Kind, ...] = (
     gemini.KIND,
     minimax.KIND,
     moonshot.KIND,
+    deepseek.KIND,
+    groq.KIND,
+    mistral.KIND,
+    together.KIND,
+    fireworks.KIND,
+    azure.KIND,
+    bedrock.KIND,
+    vertex.KIND,
     ollama.KIND,
     vllm.KIND,
     llamacpp.KIND,
@@ -38,4 +54,4 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in ALL} | {
     alias: kind for kind in ALL for alias, name in ALIASES.items() if name == kind.name
 }
 
-__all__ = ["ALIASES", "ALL", "KINDS", "Kind", "Provider", "configure"]
+__all__ = ["ALIASES", "ALL", "KINDS", "Kind", "Place", "Provider", "configure"]

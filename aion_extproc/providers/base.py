@@ -1,9 +1,9 @@
-"""What a provider is: where it lives, which chat APIs it speaks and how it wants its key.
+"""What a provider is: where it lives, which APIs it speaks, how it wants its key, what its models take.
 
-A `Kind` is what we know of a vendor or server; a `Provider` is one that the user has configured. Both are
-data: the gateway turns them into Envoy clusters, the exchange into headers and a path.
+A `Kind` is what we know of a vendor or server; a `Provider` is one that the user has configured. The gateway
+turns providers into Envoy clusters, the exchange into headers and a path.
 
-How `base_url` is read (docs/configuration.md says it too). Each API has an SDK base and an endpoint below it:
+How `base_url` is read (docs/configuration.md says it too). Each API has an SDK base and its endpoints below it:
 
     OpenAI format      <base>/chat/completions     the base ends in /v1 as the OpenAI SDK's does
     Anthropic format   <base>/v1/messages          the base has no /v1, as the Anthropic SDK's has none
@@ -18,21 +18,35 @@ Trailing slashes do not matter, nor does a whole endpoint pasted as the base.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from aion_extproc.wire.endpoint import Endpoint
+from aion_extproc.wire.envelope import Envelope
 from aion_extproc.wire.format import Format
+from aion_extproc.wire.translate.target import ChatTarget, MessagesTarget
 
-Auth = Literal["bearer", "x-api-key"]
+Auth = Literal["bearer", "x-api-key", "api-key"]
+# Who puts the credentials on a request that carries no key of ours: Envoy, with what it finds where it runs.
+Signing = Literal["aws", "gcp"]
 
-ENDPOINTS: Mapping[Format, str] = {
-    Format.OPENAI: "/chat/completions",
-    Format.ANTHROPIC: "/v1/messages",
+SUFFIXES: Mapping[Endpoint, str] = {
+    Endpoint.CHAT: "/chat/completions",
+    Endpoint.MESSAGES: "/v1/messages",
+    Endpoint.COUNT_TOKENS: "/v1/messages/count_tokens",
+    Endpoint.EMBEDDINGS: "/embeddings",
+    Endpoint.COMPLETIONS: "/completions",
+    Endpoint.RESPONSES: "/responses",
 }
 # Anthropic refuses a request without it; SDKs and Claude Code always send it, a hand-written curl may not.
 ANTHROPIC_VERSION = ("anthropic-version", "2023-06-01")
+
+
+def below_base(endpoint: Endpoint, model: str, stream: bool) -> str:
+    """The path below the SDK base, as OpenAI and Anthropic have it: the same for all models."""
+    return SUFFIXES[endpoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +58,33 @@ class DefaultModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Which part of a cloud, where the address depends on it; "" where it does not."""
+
+    region: str = ""
+    project: str = ""  # Google's project
+    resource: str = ""  # Azure's name of the OpenAI resource
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
-    """A vendor or server we know."""
+    """A vendor or server we know. `{region}`, `{project}` and `{resource}` in `origin` and `bases` stand for the
+    provider's own."""
 
     name: str
     origin: str  # scheme://host[:port] of the default base_url; "" where there is none
     bases: Mapping[Format, str]  # SDK base path of every format it speaks natively
     auth: Mapping[Format, Auth]
+    endpoints: frozenset[Endpoint]  # what it serves natively; one that is not known for sure is not here
+    chat: Callable[[str], ChatTarget] = lambda _: ChatTarget()  # by the model's id, if it speaks chat
+    messages: Callable[[str], MessagesTarget] = lambda _: MessagesTarget()  # by the model's id, if it speaks messages
+    envelope: Envelope = field(default_factory=Envelope)  # of Messages bodies
+    suffix: Callable[[Endpoint, str, bool], str] = below_base  # (endpoint, model, stream) → path below the base
     api_key_env: tuple[str, ...] = ()  # first one set wins
+    signing: Signing | None = None  # what takes the place of a key
+    place: tuple[str, ...] = ()  # fields of Place that the address or the signature needs
+    place_env: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # where they are found without a file
+    other_origins: Mapping[str, str] = field(default_factory=dict)  # of the regions that `origin` does not fit
     local: bool = False  # runs on the user's own machine: no key needed, always $0
     price_provider: str | None = None  # id in genai-prices; None: nobody publishes a price
     default_models: tuple[DefaultModel, ...] = ()
@@ -67,7 +100,7 @@ class Kind:
 
     @property
     def needs_key(self) -> bool:
-        return bool(self.api_key_env)
+        return bool(self.api_key_env) and self.signing is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +113,20 @@ class Provider:
     host: str  # no brackets around IPv6
     port: int
     authority: str  # as the Host header wants it: the port only where it is not the scheme's own
-    paths: Mapping[Format, str]
+    bases: Mapping[Format, str]
+    region: str  # "" where the kind has none
+    signing: Signing | None  # who authenticates; None: `auth_headers` do, or nobody
     _auth: Mapping[Format, tuple[tuple[str, str], ...]] = field(repr=False)
 
     @property
     def formats(self) -> frozenset[Format]:
         return self.kind.formats
 
-    def path(self, format: Format) -> str:
-        """The complete path of the chat endpoint. KeyError: the provider does not speak the format."""
-        return self.paths[format]
+    def path(self, endpoint: Endpoint, model: str = "", stream: bool = False) -> str:
+        """The complete path of an endpoint for a model. KeyError: the provider does not serve it."""
+        if endpoint not in self.kind.endpoints:
+            raise KeyError(endpoint)
+        return self.bases[endpoint.format] + self.kind.suffix(endpoint, model, stream)
 
     def auth_headers(self, format: Format) -> tuple[tuple[str, str], ...]:
         """Headers that carry the key, names in lower case; empty where there is no key."""
@@ -97,15 +134,18 @@ class Provider:
 
     def default_headers(self, format: Format) -> tuple[tuple[str, str], ...]:
         """Headers to add where the client sent none of that name."""
-        return (ANTHROPIC_VERSION,) if format is Format.ANTHROPIC else ()
+        return (ANTHROPIC_VERSION,) if format is Format.ANTHROPIC and not self.kind.envelope.version else ()
 
 
-def configure(name: str, kind: Kind, base_url: str | None = None, api_key: str | None = None) -> Provider:
+def configure(
+    name: str, kind: Kind, base_url: str | None = None, api_key: str | None = None, place: Place | None = None
+) -> Provider:
     """A provider of that kind at `base_url` (default: the kind's own).
 
     ValueError: the URL is not one a provider can have; the text says why and never repeats the URL.
     """
-    url = urlsplit(base_url or kind.base_url)
+    place = place or Place()
+    url = urlsplit(base_url or _located(kind.other_origins.get(place.region, kind.origin), place))
     if url.scheme not in ("http", "https"):
         raise ValueError("must begin with http:// or https://")
     if url.username is not None or url.password is not None:
@@ -124,6 +164,7 @@ def configure(name: str, kind: Kind, base_url: str | None = None, api_key: str |
         raise ValueError("has a port that is not a number from 1 to 65535") from None
     host = url.hostname
     bracketed = f"[{host}]" if ":" in host else host
+    own = {format: _located(base, place) for format, base in kind.bases.items()}
     return Provider(
         name=name,
         kind=kind,
@@ -131,32 +172,36 @@ def configure(name: str, kind: Kind, base_url: str | None = None, api_key: str |
         host=host,
         port=port,
         authority=bracketed if port == default_port else f"{bracketed}:{port}",
-        paths=_paths(kind, url.path),
+        bases=_bases(own, url.path),
+        region=place.region,
+        signing=None if api_key else kind.signing,
         _auth={f: _auth_headers(kind.auth[f], api_key) for f in kind.bases},
     )
+
+
+def _located(template: str, place: Place) -> str:
+    """The template with the place filled in."""
+    return template.format(region=place.region, project=place.project, resource=place.resource)
 
 
 def _auth_headers(auth: Auth, api_key: str | None) -> tuple[tuple[str, str], ...]:
     if not api_key:
         return ()
-    return (("authorization", f"Bearer {api_key}"),) if auth == "bearer" else (("x-api-key", api_key),)
+    return (("authorization", f"Bearer {api_key}"),) if auth == "bearer" else ((auth, api_key),)
 
 
-def _paths(kind: Kind, path: str) -> Mapping[Format, str]:
-    """Complete paths by format; the module's text says the rule."""
+def _bases(own: Mapping[Format, str], path: str) -> Mapping[Format, str]:
+    """The base of each format below the URL's path, given the kind's own; the module's text says the rule."""
     path = re.sub(r"/{2,}", "/", path).rstrip("/")
-    for endpoint in ENDPOINTS.values():
-        path = path.removesuffix(endpoint) if path.endswith(endpoint) else path
-    known = set(kind.bases.values())
-    # An Anthropic base written the OpenAI way, with its /v1.
-    known |= {base + "/v1" for format, base in kind.bases.items() if format is Format.ANTHROPIC}
+    # The longest that fits: /chat/completions is not /completions below a base of /chat.
+    endpoint = max((suffix for suffix in SUFFIXES.values() if path.endswith(suffix)), key=len, default="")
+    path = path.removesuffix(endpoint)
+    known = set(own.values())
+    # A base written with a /v1 that it does not have: OpenAI's way for Anthropic's, and DeepSeek's of old.
+    known |= {base + "/v1" for base in own.values()}
     for base in sorted(known - {""}, key=len, reverse=True):
         if path.endswith(base):
-            return _below(kind, path.removesuffix(base))
+            return {format: path.removesuffix(base) + base_path for format, base_path in own.items()}
     if not path or any(base.startswith(path + "/") for base in known):
-        return _below(kind, "")
-    return {format: path + ENDPOINTS[format] for format in kind.bases}
-
-
-def _below(kind: Kind, prefix: str) -> Mapping[Format, str]:
-    return {format: prefix + base + ENDPOINTS[format] for format, base in kind.bases.items()}
+        return own
+    return dict.fromkeys(own, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aion_extproc.providers.base import DefaultModel, Kind
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.format import Format
 
 KIND = Kind(
@@ -10,6 +11,7 @@ KIND = Kind(
     origin="",  # wherever `aion up` started it
     bases={Format.OPENAI: "/v1", Format.ANTHROPIC: ""},
     auth={Format.OPENAI: "bearer", Format.ANTHROPIC: "bearer"},
+    endpoints=frozenset({Endpoint.CHAT, Endpoint.MESSAGES}),
     default_models=(
         DefaultModel("demo-small", tier=1),
         DefaultModel("demo-medium", tier=2),

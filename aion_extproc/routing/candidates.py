@@ -1,4 +1,4 @@
-"""Which models may serve a request: they speak its format, its tokens fit, they are healthy."""
+"""Which models may serve a request: they have its endpoint, its tokens fit, they are healthy."""
 
 from __future__ import annotations
 
@@ -7,26 +7,42 @@ from collections.abc import Iterable, Sequence
 from aion_extproc.catalog.catalog import Catalog
 from aion_extproc.catalog.model import Model
 from aion_extproc.routing.health import Health
-from aion_extproc.wire.format import Format
+from aion_extproc.wire.endpoint import Endpoint
 
 TIERS = (1, 2, 3)
 Tiers = tuple[tuple[Model, ...], ...]  # by tier; [0] is empty, so that the index is the tier
 
 
+# A request for a chat is translated where the model's provider speaks only the other format; tokens are estimated where
+# it cannot count them. All other endpoints must be the provider's own.
+_TALKS = frozenset({Endpoint.CHAT, Endpoint.MESSAGES})
+_TRANSLATED = _TALKS | {Endpoint.COUNT_TOKENS}
+
+
+def serves(model: Model, endpoint: Endpoint) -> bool:
+    """Whether a request to this endpoint can be sent to the model, in one format or the other."""
+    return not _TALKS.isdisjoint(model.endpoints) if endpoint in _TRANSLATED else endpoint in model.endpoints
+
+
+def is_native(model: Model, endpoint: Endpoint) -> bool:
+    """Whether nothing would have to be translated."""
+    return endpoint in model.endpoints or (endpoint is Endpoint.COUNT_TOKENS and Endpoint.MESSAGES in model.endpoints)
+
+
 class Tables:
-    """The models of a catalogue sorted once by format and tier, so that a request only looks up."""
+    """The models of a catalogue sorted once by endpoint and tier, so that a request only looks up."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.any: dict[Format, Tiers] = {f: _by_tier(catalog.models, f) for f in Format}
-        self.local: dict[Format, Tiers] = {
-            f: _by_tier([model for model in catalog.models if model.local], f) for f in Format
+        self.any: dict[Endpoint, Tiers] = {e: _by_tier(catalog.models, e) for e in Endpoint}
+        self.local: dict[Endpoint, Tiers] = {
+            e: _by_tier([model for model in catalog.models if model.local], e) for e in Endpoint
         }
 
 
-def _by_tier(models: Iterable[Model], format: Format) -> Tiers:
-    spoken = [model for model in models if format in model.formats]
-    return ((), *(tuple(model for model in spoken if model.tier == tier) for tier in TIERS))
+def _by_tier(models: Iterable[Model], endpoint: Endpoint) -> Tiers:
+    serving = [model for model in models if serves(model, endpoint)]
+    return ((), *(tuple(model for model in serving if model.tier == tier) for tier in TIERS))
 
 
 def fitting(models: Sequence[Model], tokens: int) -> Sequence[Model]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.model import Model
-from aion_extproc.wire.format import Format
+from aion_extproc.wire.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +14,12 @@ class Wanted:
     """What is known of a request when a model is chosen."""
 
     asked: str  # the client's `model`, as sent
-    format: Format  # the API it came by
+    endpoint: Endpoint  # that it came by
     tier: int = 1  # the classifier's; not looked at where the client named a concrete model
     input_tokens: int = 0  # an estimate
     max_tokens: int | None = None  # the client's limit on the answer
+    # (provider, model id) of those that turned out to be unable to take this request.
+    excluded: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Decision:
 class NoRoute:
     """No model can serve the request. The caller puts it into the error shape of the client's API."""
 
-    # no_models | model_not_found | no_local_model | no_tier3_model | format_not_available |
+    # no_models | model_not_found | no_local_model | no_tier3_model | endpoint_not_available | model_required |
     # context_length_exceeded | no_healthy_model
     code: str
     status: int  # 400, 404 or 503

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -11,6 +12,8 @@ from aion_extproc.wire.format import Format
 
 # An event longer than this is no usage event; it is passed by without being kept.
 _LONGEST_EVENT = 1 << 20
+_TAIL = 4096
+_LAST_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}"]*(?:"[^{}"]*"[^{}"]*)*\})')
 _LARGEST_COUNT = 1 << 60  # so that sums stay within 64 bits; whether a count is believed is not judged here
 
 
@@ -21,9 +24,15 @@ def answer_usage(body: bytes, format: Format) -> Usage | None:
     except orjson.JSONDecodeError:
         return None
     usage = answer.get("usage") if isinstance(answer, dict) else None
-    if not isinstance(usage, dict):
-        return None
-    return messages_usage(usage) if format is Format.ANTHROPIC else chat_usage(usage)
+    return usage_of(usage, format) if isinstance(usage, dict) else None
+
+
+def usage_of(usage: dict[str, Any], format: Format) -> Usage:
+    """A usage object in the words of its API; the three of the OpenAI format differ only in names."""
+    if format is Format.ANTHROPIC:
+        return messages_usage(usage)
+    is_response = "input_tokens" in usage and "prompt_tokens" not in usage
+    return responses_usage(usage) if is_response else chat_usage(usage)
 
 
 class StreamUsage:
@@ -52,7 +61,7 @@ class StreamUsage:
         """What is known so far; None: nothing."""
         if not self._fields:
             return None
-        return messages_usage(self._fields) if self._format is Format.ANTHROPIC else chat_usage(self._fields)
+        return usage_of(self._fields, self._format)
 
     def _event(self, data: bytes) -> bool:
         try:
@@ -61,8 +70,9 @@ class StreamUsage:
             return False
         if not isinstance(event, dict):
             return False
-        message = event.get("message")  # message_start carries the usage one level down
-        usage = event.get("usage") or (message.get("usage") if isinstance(message, dict) else None)
+        # message_start carries the usage one level down, and so do the events that end a response.
+        inner = event.get("message") or event.get("response")
+        usage = event.get("usage") or (inner.get("usage") if isinstance(inner, dict) else None)
         if not isinstance(usage, dict):
             return False
         # Anthropic counts cumulatively, and its last event may leave out what the first one said.
@@ -80,6 +90,29 @@ class StreamUsage:
         return any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices)
 
 
+class TailUsage:
+    """Reads the usage out of a JSON answer that is too large to hold: it stands at its end, behind the data."""
+
+    def __init__(self, format: Format) -> None:
+        self._format = format
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> None:
+        self._tail = (self._tail + chunk)[-_TAIL:]
+
+    @property
+    def usage(self) -> Usage | None:
+        found = _LAST_USAGE.findall(self._tail)
+        try:
+            return usage_of(orjson.loads(found[-1]), self._format) if found else None
+        except orjson.JSONDecodeError:
+            return None
+
+    @property
+    def complete(self) -> bool:
+        return self.usage is not None
+
+
 def chat_usage(usage: dict[str, Any]) -> Usage:
     prompt = _part(usage, "prompt_tokens_details")
     completion = _part(usage, "completion_tokens_details")
@@ -89,6 +122,17 @@ def chat_usage(usage: dict[str, Any]) -> Usage:
         cache_read_tokens=_count(prompt, "cached_tokens"),
         cache_write_tokens=_count(prompt, "cache_write_tokens"),
         reasoning_tokens=_count(completion, "reasoning_tokens"),
+    )
+
+
+def responses_usage(usage: dict[str, Any]) -> Usage:
+    """Of the responses API: chat's convention with other names."""
+    return Usage(
+        input_tokens=_count(usage, "input_tokens"),
+        output_tokens=_count(usage, "output_tokens"),
+        cache_read_tokens=_count(_part(usage, "input_tokens_details"), "cached_tokens"),
+        cache_write_tokens=_count(_part(usage, "input_tokens_details"), "cache_write_tokens"),
+        reasoning_tokens=_count(_part(usage, "output_tokens_details"), "reasoning_tokens"),
     )
 
 

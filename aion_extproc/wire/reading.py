@@ -44,9 +44,9 @@ def estimate_input_tokens(request: Request) -> int:
 
     An estimate for choosing and for reservations; what is billed is the provider's count.
     """
-    chars = attachments = seen = 0
+    chars = attachments = seen = tokens = 0
     # An explicit stack: a body may nest as deep as its parser allowed, which is deeper than Python's own.
-    stack: list[Any] = [request.messages, request.body.get("system")]
+    stack: list[Any] = [request.body.get(name) for name in _SAID]
     while stack:
         value = stack.pop()
         seen += 1
@@ -55,7 +55,10 @@ def estimate_input_tokens(request: Request) -> int:
         if isinstance(value, str):
             chars += len(value)
         elif isinstance(value, list):
-            stack.extend(value)
+            if value and isinstance(value[0], int):  # an embeddings request may bring tokens instead of text
+                tokens += len(value)
+            else:
+                stack.extend(value)
         elif isinstance(value, dict):
             kind = value.get("type")  # in a tool's schema it may be a list, or a property of that name
             if isinstance(kind, str) and kind in _ATTACHMENTS:
@@ -68,10 +71,12 @@ def estimate_input_tokens(request: Request) -> int:
             chars += len(orjson.dumps(tools))  # an agent's tools are most of its request: a walk costs ten times this
         except TypeError:  # a lone surrogate
             return len(request.raw) // _CHARS_PER_TOKEN
-    return -(-chars // _CHARS_PER_TOKEN) + attachments * _TOKENS_PER_ATTACHMENT
+    return -(-chars // _CHARS_PER_TOKEN) + tokens + attachments * _TOKENS_PER_ATTACHMENT
 
 
-_ATTACHMENTS = frozenset({"image", "image_url", "input_image", "document", "file", "input_audio"})
+# Where the endpoints keep what is read. A member that an endpoint has no use for has nothing of it.
+_SAID = ("messages", "system", "input", "instructions", "prompt")
+_ATTACHMENTS = frozenset({"image", "image_url", "input_image", "document", "file", "input_file", "input_audio"})
 
 
 def _texts(content: object) -> list[str]:

@@ -1,16 +1,19 @@
-"""A chat request: a read-only view of the parsed body, the client's own bytes kept, and the few edits made to them."""
+"""A request: a read-only view of the parsed body, the client's own bytes kept, and the few edits made to them."""
 
 from __future__ import annotations
 
 import gc
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import orjson
 
+from aion_extproc.wire import passthrough
 from aion_extproc.wire.conversation import Preferences
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.errors import RequestError
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.members import Member, members
@@ -21,6 +24,17 @@ _MOST_TOKENS = 10**12  # a larger limit is none, and what is counted with it sta
 _MODEL_KEY = b'"model"'
 _MODEL_VALUE = re.compile(rb'"model"\s*+:\s*+("(?:[^"\\]++|\\.)*+")')
 _USAGE_OPTIONS = b',"stream_options":{"include_usage":true}'
+_CHAT_ENDPOINTS = {Format.OPENAI: Endpoint.CHAT, Format.ANTHROPIC: Endpoint.MESSAGES}
+_WITHOUT_MESSAGES = (Endpoint.EMBEDDINGS, Endpoint.COMPLETIONS, Endpoint.RESPONSES)
+# The members that limit the answer; the first one given counts.
+_LIMITS: Mapping[Endpoint, tuple[str, ...]] = {
+    Endpoint.CHAT: ("max_completion_tokens", "max_tokens"),
+    Endpoint.COMPLETIONS: ("max_tokens",),
+    Endpoint.RESPONSES: ("max_output_tokens",),
+    Endpoint.EMBEDDINGS: (),
+    Endpoint.MESSAGES: ("max_tokens",),
+    Endpoint.COUNT_TOKENS: ("max_tokens",),
+}
 _PREFERENCE_KEYS = ("tier", "prefer_quality", "prefer_speed")
 
 
@@ -28,47 +42,47 @@ _PREFERENCE_KEYS = ("tier", "prefer_quality", "prefer_speed")
 class Request:
     """`body` is what the bytes say; `raw` is what the client sent, and what is edited."""
 
-    format: Format
+    endpoint: Endpoint
     raw: bytes
     body: dict[str, Any]
     model: str
-    messages: list[dict[str, Any]]
+    messages: list[dict[str, Any]]  # of a responses request its items; of embeddings and completions none
     stream: bool
     wants_usage: bool  # an OpenAI stream whose client asked for the usage chunk itself
     max_tokens: int | None
     preferences: Preferences
 
+    @property
+    def format(self) -> Format:
+        return self.endpoint.format
 
-def parse(raw: bytes, format: Format) -> Request:
-    """Read a request body. Raises RequestError, which names the field at fault."""
+
+def parse(raw: bytes, asked: Format | Endpoint) -> Request:
+    """Read the body of a request to an endpoint (a format stands for its chat endpoint). Raises RequestError, which
+    names the field at fault."""
+    endpoint = _CHAT_ENDPOINTS[asked] if isinstance(asked, Format) else asked
     body = _load(raw)
     if not isinstance(body, dict):
         raise RequestError("invalid_type", f"The request body must be a JSON object, not {_name(body)}.")
     model = body.get("model")
     if not isinstance(model, str) or not model:
         _wrong(body, "model", "a non-empty string such as \"aion-auto\"")
-    messages = body.get("messages")
-    if not isinstance(messages, list):
-        _wrong(body, "messages", "a list of messages")
-    if not messages:
-        raise RequestError("empty_messages", "messages must hold at least one message.", param="messages")
-    for index, message in enumerate(messages):
-        _check_message(index, message, format)
+    if endpoint in _WITHOUT_MESSAGES:
+        passthrough.check(body, endpoint)
+        messages = passthrough.chat_messages(body) if endpoint is Endpoint.RESPONSES else []
+    else:
+        messages = _messages(body, endpoint.format)
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         _wrong(body, "stream", "true or false")
-    if format is Format.ANTHROPIC:
-        max_tokens = _tokens(body, "max_tokens")
+    max_tokens = next((limit for name in _LIMITS[endpoint] if (limit := _tokens(body, name)) is not None), None)
+    if endpoint.format is Format.ANTHROPIC:
         _check_system(body.get("system"))
-    else:
-        max_tokens = _tokens(body, "max_completion_tokens")
-        if max_tokens is None:
-            max_tokens = _tokens(body, "max_tokens")
     tools = body.get("tools")
     if tools is not None and not isinstance(tools, list):
         _wrong(body, "tools", "a list of tool definitions")
     return Request(
-        format=format,
+        endpoint=endpoint,
         raw=raw,
         body=body,
         # No model's name has half a surrogate pair in it, and nothing further on could write it down.
@@ -79,6 +93,17 @@ def parse(raw: bytes, format: Format) -> Request:
         max_tokens=max_tokens,
         preferences=_preferences(body.get(PREFERENCES)),
     )
+
+
+def _messages(body: dict[str, Any], format: Format) -> list[dict[str, Any]]:
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        _wrong(body, "messages", "a list of messages")
+    if not messages:
+        raise RequestError("empty_messages", "messages must hold at least one message.", param="messages")
+    for index, message in enumerate(messages):
+        _check_message(index, message, format)
+    return messages
 
 
 def rewrite(request: Request, model: str, *, ask_usage: bool) -> bytes:

@@ -30,6 +30,7 @@ class SseReader:
 
     def __init__(self) -> None:
         self._open: list[bytes] = []  # the line whose end is still to come, in the pieces it came in
+        self._open_size = 0
         self._type = b""
         self._data: list[bytes] = []
         self._size = 0
@@ -39,13 +40,14 @@ class SseReader:
         *lines, rest = chunk.split(b"\n")
         if lines and self._open:
             lines[0] = b"".join([*self._open, lines[0]])
-            self._open = []
+            self._open, self._open_size = [], 0
         for line in lines:
             self._line(line, events)
         if rest:
             self._open.append(rest)
-            if self._size + sum(map(len, self._open)) > LARGEST_EVENT:
-                raise EventTooLarge(f"an event is larger than {LARGEST_EVENT} bytes")
+            self._open_size += len(rest)
+        if self._size + self._open_size > LARGEST_EVENT:
+            raise EventTooLarge(f"an event is larger than {LARGEST_EVENT} bytes")
         return events
 
     def finish(self) -> list[Event]:
@@ -54,7 +56,7 @@ class SseReader:
         events: list[Event] = []
         if self._open:
             self._line(b"".join(self._open), events)
-            self._open = []
+            self._open, self._open_size = [], 0
         self._line(b"", events)
         return events
 

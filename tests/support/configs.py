@@ -44,3 +44,10 @@ def two_providers(upstream: Upstream, **sections: Any) -> dict[str, Any]:
         },
         **sections,
     }
+
+
+def one_format(upstream: Upstream, kind: str) -> dict[str, Any]:
+    """Only the `openai` or only the `anthropic` provider: clients of the other API need a translation."""
+    config = two_providers(upstream)
+    config["providers"] = {kind: config["providers"][kind]}
+    return config

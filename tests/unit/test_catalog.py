@@ -17,7 +17,8 @@ from aion_extproc.catalog.build import build
 from aion_extproc.catalog.catalog import Catalog
 from aion_extproc.catalog.model import FREE, Model, Prices, Rate
 from aion_extproc.config.load import loads
-from aion_extproc.providers import ALL
+from aion_extproc.providers import ALL, KINDS
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.format import Format
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -113,9 +114,60 @@ def test_prices_are_those_of_the_day() -> None:
     ("kind", "id"), [(kind.name, model.id) for kind in ALL for model in kind.default_models if kind.name != "demo"]
 )
 def test_every_default_model_has_a_price_and_a_window(kind: str, id: str) -> None:
-    model = only(f"providers: {{{kind}: {{api_key: k, models: [{{id: '{id}', tier: 1}}]}}}}")
+    place = "".join(f"{key}: x, " for key in KINDS[kind].place)
+    model = only(f"providers: {{{kind}: {{api_key: k, {place}models: [{{id: '{id}', tier: 1}}]}}}}")
     assert model.prices not in (None, FREE)
     assert model.context_window is not None
+
+
+@pytest.mark.parametrize(
+    ("provider", "listed"),
+    [
+        ("bedrock: {api_key: k, region: us-east-1, models: [{id: ID, tier: 1}]}", listed)
+        for listed in (
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "anthropic.claude-haiku-4-5-20251001-v1:0",
+            "global.anthropic.claude-opus-4-8",
+            "eu.anthropic.claude-opus-5-5",
+        )
+    ]
+    + [
+        ("vertex: {project: p, region: global, models: [{id: ID, tier: 1}]}", listed)
+        for listed in ("claude-haiku-4-5@20251001", "claude-opus-4-1@20250805", "claude-sonnet-5-5")
+    ]
+    + [("azure: {resource: r, api_key: k, models: [{id: ID, tier: 1}]}", listed) for listed in ("gpt-5.4", "o3-mini")],
+)
+def test_the_clouds_names_of_models_have_prices(provider: str, listed: str) -> None:
+    made = catalog(f"providers: {{{provider.replace('ID', repr(listed))}}}")
+    assert made.warnings == ()
+    assert made.models[0].prices not in (None, FREE)
+
+
+def test_a_region_is_dearer_than_the_globe() -> None:
+    text = "providers: {bedrock: {region: us-east-1, models: [{id: %s.anthropic.claude-opus-5-5, tier: 3}]}}"
+    regional, everywhere = only(text % "us").prices, only(text % "global").prices
+    assert regional is not None
+    assert everywhere is not None
+    assert regional.output.base > everywhere.output.base
+
+
+def test_what_a_model_can_be_asked_on_follows_from_its_mode_and_provider() -> None:
+    made = catalog(
+        "providers: {openai: {api_key: k, models: [{id: gpt-4o-mini, tier: 1}, {id: text-embedding-3-small, mode: "
+        "embedding}, {id: gpt-3.5-turbo-instruct, mode: completion}]}, "
+        "anthropic: {api_key: k, models: [{id: claude-haiku-4-5, tier: 1}]}, "
+        "groq: {api_key: k, models: [{id: x, mode: embedding, input_price_per_1m: 1, output_price_per_1m: 0}]}}"
+    )
+    assert made.warnings == ()
+    chat, embedding, completion, claude, nothing = made.models
+    assert [model.tier for model in made.models] == [1, 0, 0, 1, 0]
+    assert chat.endpoints == {Endpoint.CHAT, Endpoint.RESPONSES}
+    assert embedding.endpoints == {Endpoint.EMBEDDINGS}
+    assert completion.endpoints == {Endpoint.COMPLETIONS}
+    assert claude.endpoints == {Endpoint.MESSAGES, Endpoint.COUNT_TOKENS}
+    assert nothing.endpoints == frozenset()
+    assert embedding.prices == Prices(Rate(20_000), Rate(0))
+    assert Catalog.from_json(made.to_json()).models == made.models
 
 
 TWO = """
@@ -173,7 +225,16 @@ RATES = st.builds(
 PRICES = st.builds(Prices, RATES, RATES, st.none() | RATES, st.none() | RATES, st.none() | RATES)
 MODELS = st.lists(st.none() | PRICES, max_size=6).map(
     lambda prices: [
-        Model(f"m{i}", "p", 1 + i % 3, price, None if i % 2 else i + 1, i == 3, frozenset([Format.OPENAI]))
+        Model(
+            f"m{i}",
+            "p",
+            1 + i % 3,
+            price,
+            None if i % 2 else i + 1,
+            i == 3,
+            frozenset([Format.OPENAI]),
+            endpoints=frozenset(list(Endpoint)[:i]),
+        )
         for i, price in enumerate(prices)
     ]
 )

@@ -131,7 +131,8 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
         ),
         (
             "routing: {wibble: 1}",
-            "aion.yaml:1: routing.wibble: unknown key; known here: strategy, classifier, fallback_enabled",
+            "aion.yaml:1: routing.wibble: unknown key; known here: strategy, classifier, fallback_enabled, "
+            "prefer_native",
         ),
         (
             "providers: {local: {models: [{id: a, tier: 1}], managed: {model_path: x, prt: 1}}}",
@@ -180,6 +181,48 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
             "aion.yaml:4: providers.openai.base_url: must begin with http:// or https://",
         ),
         (
+            "providers:\n  openai:\n    api_key: k\n    models: [{id: a}]\n",
+            "aion.yaml:4: providers.openai.models[0]: tier is missing: 1 for simple, 2 for moderate, "
+            "3 for hard requests",
+        ),
+        (
+            "providers:\n  openai:\n    api_key: k\n    models: [{id: a, mode: embedding, tier: 1}]\n",
+            "aion.yaml:4: providers.openai.models[0].tier: a model of mode embedding has no tier: it is only reached "
+            "by its name",
+        ),
+        (
+            "providers:\n  openai:\n    api_key: k\n    models: [{id: a, mode: image}]\n",
+            "aion.yaml:4: providers.openai.models[0].mode: must be 'chat', 'embedding' or 'completion'",
+        ),
+        (
+            "providers:\n  bedrock:\n    models: [{id: a, tier: 1}]\n",
+            "aion.yaml:2: providers.bedrock: region is missing; for example region: us-east-1",
+        ),
+        (
+            "providers:\n  bedrock:\n    base_url: https://vpce.example\n    models: [{id: a, tier: 1}]\n",
+            "aion.yaml:2: providers.bedrock: region is missing; for example region: us-east-1",
+        ),
+        (
+            "providers:\n  vertex:\n    base_url: https://x\n    region: global\n    models: [{id: a, tier: 1}]\n",
+            "aion.yaml:2: providers.vertex: project is missing; for example project: my-project",
+        ),
+        (
+            "providers:\n  azure:\n    api_key: k\n    models: [{id: a, tier: 1}]\n",
+            "aion.yaml:2: providers.azure: resource is missing; for example resource: my-resource",
+        ),
+        (
+            "providers:\n  azure:\n    resource: r\n    models: [{id: a, tier: 1}]\n",
+            'aion.yaml:2: providers.azure: api_key is missing; for example api_key: "${AZURE_OPENAI_API_KEY}"',
+        ),
+        (
+            "providers:\n  openai:\n    api_key: k\n    region: eu\n    models: [{id: a, tier: 1}]\n",
+            "aion.yaml:4: providers.openai.region: a provider of kind openai has no region; remove it",
+        ),
+        (
+            "providers:\n  bedrock:\n    region: us-east-1/x\n    models: [{id: a, tier: 1}]\n",
+            "aion.yaml:3: providers.bedrock.region: must be a name of letters, digits and dashes",
+        ),
+        (
             "auth:\n  enabled: true\n",
             "aion.yaml:1: auth.keys: needs at least one key: - {key: …, name: …}; or set auth.enabled: false",
         ),
@@ -218,6 +261,21 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
 )
 def test_an_error_names_file_line_key_and_what_to_do(text: str, expected: str) -> None:
     assert errors(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "bedrock: {region: us-east-1, M}",
+        "bedrock: {api_key: k, base_url: 'https://vpce.example', M}",
+        "vertex: {project: 'example.com:p', region: global, M}",
+        "azure: {api_key: k, base_url: 'https://x.openai.azure.com', M}",
+        "bedrock: {enabled: false}",
+    ],
+)
+def test_what_the_clouds_need_and_no_more(entry: str) -> None:
+    models = "models: [{id: m, tier: 1}]"
+    loads(f"providers: {{{entry.replace('M', models)}}}", "x", {})
 
 
 def test_a_budget_is_refused_rather_than_ignored() -> None:
@@ -396,8 +454,10 @@ def test_the_example_loads_and_every_model_in_it_has_a_price() -> None:
 
 def test_the_example_also_loads_with_everything_in_it_switched_on() -> None:
     text = (ROOT / "aion.example.yaml").read_text().replace("enabled: false", "enabled: true")
-    env = {"OPENAI_API_KEY": "sk-x", "ANTHROPIC_API_KEY": "sk-ant-x", "GROQ_API_KEY": "gsk"}
-    assert set(loads(text, "x", env).enabled_providers) == {"openai", "anthropic", "local", "groq"}
+    env = {"OPENAI_API_KEY": "sk-x", "ANTHROPIC_API_KEY": "sk-ant-x", "CEREBRAS_API_KEY": "csk"}
+    settings = loads(text, "x", env)
+    assert set(settings.enabled_providers) == {"openai", "anthropic", "local", "bedrock", "cerebras"}
+    assert build(settings).warnings == ()
 
 
 def documented(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, object]]:

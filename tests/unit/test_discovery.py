@@ -86,6 +86,19 @@ def test_keys_in_the_environment_bring_their_models() -> None:
     assert both.get_secret_value() == "g1"
 
 
+def test_bedrocks_key_needs_a_region_beside_it() -> None:
+    key = {"AWS_BEARER_TOKEN_BEDROCK": "b"}
+    assert discover(key, DEMO, {}).demo
+    assert discover(key | {"AWS_REGION": "US EAST"}, DEMO, {}).demo
+    found = discover(key | {"AWS_REGION": "", "AWS_DEFAULT_REGION": "eu-west-1"}, DEMO, {}).settings
+    assert make_providers(found)["bedrock"].authority == "bedrock-runtime.eu-west-1.amazonaws.com"
+    assert build(found).warnings == ()
+
+
+def test_azures_key_alone_brings_nothing_for_nobody_knows_the_deployments() -> None:
+    assert discover({"AZURE_OPENAI_API_KEY": "k"}, DEMO, {}).demo
+
+
 def test_local_servers_serve_tier_one_and_come_first() -> None:
     llama = {
         "/v1/models": {"data": [{"id": "qwen.gguf"}]},

@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from aion_extproc.catalog.build import build
 from aion_extproc.config.load import loads
 from aion_extproc.extproc.policy import make_providers
-from aion_extproc.providers import ALL, KINDS, configure
+from aion_extproc.providers import ALL, KINDS, anthropic, azure, bedrock, configure, moonshot, openai
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.format import Format
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "providers"
+
 OAI, ANT = Format.OPENAI, Format.ANTHROPIC
+CASES = [
+    pytest.param(path.stem, case, id=f"{path.stem}-{index}")
+    for path in sorted(FIXTURES.glob("*.json"))
+    for index, case in enumerate(json.loads(path.read_text()))
+]
+
+
+@pytest.mark.parametrize(("kind", "case"), CASES)
+def test_a_configuration_leads_to_these_addresses(kind: str, case: dict[str, Any]) -> None:
+    """Each file of fixtures: what of aion.yaml goes in, and the authority, paths and headers that come out."""
+    entry = {"models": [{"id": case["model"], "tier": 1}], **case["config"]}
+    settings = loads(json.dumps({"providers": {kind: entry}}), "fixture", {})
+    (provider,) = make_providers(settings).values()
+    model = case["model"]
+    assert (provider.authority, provider.tls) == (case["authority"], case.get("tls", True))
+    assert provider.signing == case.get("signing")
+    found = {
+        endpoint.value: {
+            "path": provider.path(endpoint, model),
+            "headers": dict([*provider.auth_headers(endpoint.format), *provider.default_headers(endpoint.format)]),
+        }
+        for endpoint in provider.kind.endpoints
+    }
+    assert found == case["endpoints"]
+    streamed = {name: one["path"] for name, one in case["endpoints"].items()} | case.get("streamed", {})
+    assert {e.value: provider.path(e, model, stream=True) for e in provider.kind.endpoints} == streamed
+    (entry_model,) = build(settings).models
+    assert entry_model.endpoints <= provider.kind.endpoints
+
+
+def test_every_kind_has_its_fixtures() -> None:
+    assert {path.stem for path in FIXTURES.glob("*.json")} == {kind.name for kind in ALL} - {"demo"}
+
+
+def test_what_is_not_served_has_no_path() -> None:
+    with pytest.raises(KeyError):
+        configure("p", KINDS["anthropic"]).path(Endpoint.CHAT)
+    with pytest.raises(KeyError):
+        configure("p", KINDS["bedrock"], "http://x").path(Endpoint.COUNT_TOKENS, "m")
 
 
 @pytest.mark.parametrize(
-    ("kind", "base_url", "openai", "anthropic"),
+    ("kind", "base_url", "chat", "messages"),
     [
         ("openai", None, "/v1/chat/completions", None),
         ("openai", "https://api.openai.com/v1/", "/v1/chat/completions", None),
@@ -27,6 +74,13 @@ OAI, ANT = Format.OPENAI, Format.ANTHROPIC
         ("anthropic", "https://api.anthropic.com/v1", None, "/v1/messages"),
         ("anthropic", "https://api.anthropic.com/v1/messages", None, "/v1/messages"),
         ("anthropic", "https://api.deepseek.com/anthropic", None, "/anthropic/v1/messages"),
+        ("anthropic", "https://api.anthropic.com/v1/messages/count_tokens", None, "/v1/messages"),
+        ("openai", "https://api.openai.com/v1/embeddings", "/v1/chat/completions", None),
+        ("deepseek", None, "/chat/completions", "/anthropic/v1/messages"),
+        ("deepseek", "https://api.deepseek.com/v1", "/chat/completions", "/anthropic/v1/messages"),
+        ("deepseek", "https://api.deepseek.com/anthropic", "/chat/completions", "/anthropic/v1/messages"),
+        ("azure", "https://x.openai.azure.com/", "/openai/v1/chat/completions", None),
+        ("azure", "https://x.openai.azure.com/openai/v1/", "/openai/v1/chat/completions", None),
         ("xai", None, "/v1/chat/completions", None),
         ("openrouter", None, "/api/v1/chat/completions", "/api/v1/messages"),
         ("openrouter", "https://openrouter.ai/api", "/api/v1/chat/completions", "/api/v1/messages"),
@@ -44,9 +98,12 @@ OAI, ANT = Format.OPENAI, Format.ANTHROPIC
         ("local", "http://llama-server:8081/v1", "/v1/chat/completions", "/v1/messages"),
     ],
 )
-def test_paths_are_those_of_the_api(kind: str, base_url: str | None, openai: str | None, anthropic: str | None) -> None:
+def test_paths_are_those_of_the_api(kind: str, base_url: str | None, chat: str | None, messages: str | None) -> None:
     provider = configure("p", KINDS[kind], base_url)
-    assert dict(provider.paths) == {f: p for f, p in ((OAI, openai), (ANT, anthropic)) if p}
+    both = {Endpoint.CHAT, Endpoint.MESSAGES}
+    served = {endpoint: provider.path(endpoint) for endpoint in both & provider.kind.endpoints}
+    expected = {Endpoint.CHAT: chat, Endpoint.MESSAGES: messages}
+    assert served == {endpoint: path for endpoint, path in expected.items() if path}
 
 
 @pytest.mark.parametrize(
@@ -115,10 +172,11 @@ def test_repr_hides_the_key() -> None:
 
 def test_every_kind_is_whole() -> None:
     for kind in ALL:
-        assert kind.bases.keys() == kind.auth.keys()
-        assert kind.local is not kind.needs_key or kind.name == "demo"
-        if kind.origin:
-            assert configure("p", kind, kind.base_url).paths == configure("p", kind).paths
+        assert kind.bases.keys() == kind.auth.keys() == {endpoint.format for endpoint in kind.endpoints}
+        assert kind.local is not kind.needs_key or kind.name == "demo" or kind.signing
+        assert kind.place_env.keys() <= set(kind.place)
+        if kind.origin and not kind.place:
+            assert configure("p", kind, kind.base_url).bases == configure("p", kind).bases
 
 
 def test_a_managed_server_is_where_it_is_started() -> None:
@@ -129,4 +187,74 @@ def test_a_managed_server_is_where_it_is_started() -> None:
         {},
     )
     (local,) = make_providers(settings).values()
-    assert (local.name, local.authority, local.path(OAI)) == ("local", "127.0.0.1:8123", "/v1/chat/completions")
+    assert (local.name, local.authority) == ("local", "127.0.0.1:8123")
+    assert local.path(Endpoint.CHAT) == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "effort", "sampling", "json_schema"),
+    [
+        ("claude-haiku-5-5", "adaptive", True, False, True),
+        ("anthropic/claude-opus-5.5", "adaptive", True, False, True),
+        ("global.anthropic.claude-opus-4-8-v1:0", "adaptive", True, False, True),
+        ("claude-mythos-preview", "adaptive", True, False, True),
+        ("claude-sonnet-4-6", "adaptive", True, True, True),
+        ("claude-opus-4-5-20251101", "budget", True, True, True),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "budget", False, True, True),
+        ("claude-opus-4-1@20250805", "budget", False, True, False),
+        ("claude-opus-4-20250514", "budget", False, True, False),
+        ("claude-3-7-sonnet-latest", "budget", False, True, False),
+        ("claude-3-5-haiku-20241022", "", False, True, False),
+    ],
+)
+def test_what_a_claude_takes_follows_from_its_generation(
+    model: str, thinking: str, effort: bool, sampling: bool, json_schema: bool
+) -> None:
+    target = anthropic.messages(model)
+    assert (target.thinking, target.effort, target.sampling, target.json_schema) == (
+        thinking, effort, sampling, json_schema,
+    )
+    assert anthropic.messages(model).image_urls
+    assert not bedrock.messages(model).image_urls
+
+
+@pytest.mark.parametrize(
+    ("model", "limit", "effort", "no_tools"),
+    [
+        ("gpt-4o-mini", "max_completion_tokens", False, False),
+        ("ft:gpt-4.1-mini:org::id", "max_completion_tokens", False, False),
+        ("o3-mini", "max_completion_tokens", True, False),
+        ("gpt-5.4-nano", "max_completion_tokens", True, False),
+        ("gpt-5-chat-latest", "max_completion_tokens", False, False),
+        ("gpt-5.6", "max_completion_tokens", True, True),
+        ("openai/gpt-6-mini", "max_completion_tokens", True, True),
+        ("openai/gpt-oss-120b", "max_tokens", False, False),
+        ("qwen2.5-1.5b-instruct", "max_tokens", False, False),
+    ],
+)
+def test_what_an_openai_model_takes_follows_from_its_generation(
+    model: str, limit: str, effort: bool, no_tools: bool
+) -> None:
+    target = openai.chat(model)
+    assert (target.max_tokens, target.reasoning_effort, target.tools_need_no_reasoning) == (limit, effort, no_tools)
+    assert azure.chat(model).max_tokens == "max_completion_tokens"
+
+
+def test_what_a_kimi_takes_follows_from_its_generation() -> None:
+    assert (moonshot.messages("kimi-k3.1-pro").thinking, moonshot.messages("kimi-k2.6").thinking) == ("", "budget")
+    assert moonshot.chat("kimi-k3").reasoning_effort
+    assert not moonshot.chat("kimi-k2.6").reasoning_effort
+
+
+def test_every_kind_says_what_its_models_take() -> None:
+    for kind in ALL:
+        for model in (*(model.id for model in kind.default_models), "another"):
+            assert kind.chat(model).longest_tool_name > 0
+            assert kind.messages(model).max_tokens > 0
+
+
+def test_groks_versions_are_decimals() -> None:
+    chat = KINDS["xai"].chat
+    assert [chat(f"grok-{v}").reasoning_effort for v in ("4.3", "4.7", "4.20", "4-0709", "5.0")] == [
+        True, True, False, False, True,
+    ]  # fmt: skip

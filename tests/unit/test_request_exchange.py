@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aion_extproc.extproc.asked import decode_asked
 from aion_extproc.extproc.codec import proceed_messages, refuse_message
 from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.replies import Proceed, Refuse
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.request import parse, rewrite
 from tests.property.documents import requests
@@ -59,7 +61,7 @@ def test_a_body_in_pieces_gives_the_reply_that_it_gives_whole(raw: bytes, data: 
     whole = send(OPEN, headers(path), [raw])
     assert send(OPEN, headers(path), parts, trailers=trailers) == whole
     transmit(whole)
-    if isinstance(whole, Proceed):
+    if isinstance(whole, Proceed) and Endpoint(facts_of(whole).endpoint).format == facts_of(whole).format:
         ask = facts_of(whole).stream and path == CHAT_PATH
         request = parse(raw, Format(facts_of(whole).format))
         expected = rewrite(request, whole.metadata["model"], ask_usage=ask and not request.wants_usage)
@@ -112,7 +114,7 @@ def test_odd_texts_can_be_written_down_wherever_they_go(path: str, raw: bytes) -
 # Refusals
 
 REFUSALS: list[tuple[str, Policy, dict[str, str], int, str]] = [
-    ("unknown path", OPEN, {":path": "/v1/embeddings"}, 404, "unknown_path"),
+    ("unknown path", OPEN, {":path": "/v1/images"}, 404, "unknown_path"),
     ("below a path", OPEN, {":path": "/v1/messages/x"}, 404, "unknown_path"),
     ("GET", OPEN, {":method": "GET"}, 405, "method_not_allowed"),
     ("no key", LOCKED, {}, 401, "invalid_api_key"),
@@ -171,11 +173,23 @@ def test_a_refusal_by_the_body(path: str, raw: bytes, status: int, code: str) ->
     check_refusal(reply, status, code, path)
 
 
-def test_the_other_format_is_not_available_yet() -> None:
-    for path, model in ((CHAT_PATH, "claude-mid"), (MESSAGES_PATH, "gpt-mid")):
-        reply = send(OPEN, headers(path), [body(model=model, max_tokens=5)])
-        assert isinstance(reply, Refuse)
-        check_refusal(reply, 400, "format_not_available", path)
+@pytest.mark.parametrize(
+    ("path", "model", "sent_to"),
+    [(CHAT_PATH, "claude-mid", MESSAGES_PATH), (MESSAGES_PATH, "gpt-mid", CHAT_PATH)],
+)
+def test_a_model_of_the_other_api_gets_its_own_format(path: str, model: str, sent_to: str) -> None:
+    sent = headers(f"{path}?beta=true", anthropic_beta="b", anthropic_version="2024-01-01", x_request_id="id-7")
+    reply = proceeds(OPEN, sent, body(model=model, max_tokens=5, seed=1, top_k=2))
+    outgoing = dict(reply.set_headers)
+    assert (outgoing[":path"], outgoing["x-aion-response"]) == (sent_to, "translate")
+    assert json.loads(reply.body)["model"] == model
+    found = facts_of(reply)
+    assert (found.format, found.path) == ("openai" if path == CHAT_PATH else "anthropic", path)
+    assert Endpoint(found.endpoint).format != found.format
+    assert decode_asked(reply.metadata["asked"])[1] == "id-7"
+    assert ("seed" if path == CHAT_PATH else "top_k") in reply.metadata["dropped"].split(",")
+    gone = {"anthropic-beta", "anthropic-version"} if sent_to == CHAT_PATH else set()
+    assert set(reply.remove_headers) == gone
 
 
 def test_no_body_at_all() -> None:
@@ -237,6 +251,7 @@ def test_a_request_is_sent_on_to_its_provider() -> None:
         ":path": "/v1/chat/completions?a=1&b=%20",
         ":scheme": "http",
         "accept-encoding": "identity",
+        "content-type": "application/json",
         "authorization": f"Bearer {OPENAI_KEY}",
         "x-aion-response": "process",
     }

@@ -21,8 +21,8 @@ from tests.support.exchanges import (
     providers,
 )
 
-CHAT_FACTS = Facts(format="openai", model="gpt-small", provider="openai", tier=1, input_tokens=10)
-MESSAGE_FACTS = Facts(format="anthropic", model="claude-small", provider="anthropic", tier=1)
+CHAT_FACTS = Facts(format="openai", endpoint="chat", model="gpt-small", provider="openai", tier=1, input_tokens=10)
+MESSAGE_FACTS = Facts(format="anthropic", endpoint="messages", model="claude-small", provider="anthropic", tier=1)
 WATCHING = policy(gateway={"usage": "ext_proc"})
 JSON_ANSWER = {":status": "200", "content-type": "application/json"}
 SSE_ANSWER = {":status": "200", "content-type": "text/event-stream; charset=utf-8"}

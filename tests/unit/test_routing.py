@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.catalog import Catalog
 from aion_extproc.catalog.model import FREE, Model, Prices, Rate
-from aion_extproc.routing.candidates import Tables
+from aion_extproc.routing.candidates import Tables, is_native, serves
 from aion_extproc.routing.decision import Decision, NoRoute, Wanted
 from aion_extproc.routing.health import Health
 from aion_extproc.routing.route import MAX_ATTEMPTS, route
 from aion_extproc.routing.strategies import STRATEGIES
-from aion_extproc.wire.format import Format
+from aion_extproc.wire.endpoint import Endpoint
 
-OAI, ANT = Format.OPENAI, Format.ANTHROPIC
-BOTH = frozenset([OAI, ANT])
+CHAT, MESSAGES = Endpoint.CHAT, Endpoint.MESSAGES
+BOTH = frozenset([CHAT, MESSAGES])
 
 
 def model(
@@ -31,10 +31,11 @@ def model(
     provider: str = "p",
     local: bool = False,
     window: int | None = None,
-    formats: Iterable[Format] = BOTH,
+    endpoints: Iterable[Endpoint] = BOTH,
 ) -> Model:
     prices = FREE if local else None if price is None else Prices(Rate(price), Rate(price))
-    return Model(id, provider, tier, prices, window, local, frozenset(formats))
+    found = frozenset(endpoints)
+    return Model(id, provider, tier, prices, window, local, frozenset(), endpoints=found)
 
 
 def ask(
@@ -42,20 +43,23 @@ def ask(
     asked: str = "aion-auto",
     tier: int = 1,
     *,
-    format: Format = OAI,
+    endpoint: Endpoint = CHAT,
     tokens: int = 100,
     max_tokens: int | None = None,
     down: Iterable[str] = (),
     strategy: str = "cheapest",
     fallback: bool = True,
+    prefer_native: bool = True,
+    excluded: Iterable[str] = (),
 ) -> Decision | NoRoute:
     models = list(models)
     health = Health()
     for name in down:
         for _ in range(3):
             health.report(next(m.provider for m in models if m.id == name), name, False, 0.0)
-    wanted = Wanted(asked, format, tier, tokens, max_tokens)
-    return route(Tables(Catalog(models)), wanted, health, 10.0, STRATEGIES[strategy], fallback)
+    without = frozenset((m.provider, m.id) for m in models if m.id in excluded)
+    wanted = Wanted(asked, endpoint, tier, tokens, max_tokens, without)
+    return route(Tables(Catalog(models)), wanted, health, 10.0, STRATEGIES[strategy], fallback, prefer_native)
 
 
 def chosen(answer: Decision | NoRoute) -> str:
@@ -87,8 +91,8 @@ def test_cheapest_takes_local_then_price_then_the_unknown() -> None:
 
 
 def test_cheapest_means_for_this_request() -> None:
-    reads = Model("reads-cheap", "p", 1, Prices(Rate(1), Rate(100)), None, False, BOTH)
-    writes = Model("writes-cheap", "p", 1, Prices(Rate(10), Rate(1)), None, False, BOTH)
+    reads = Model("reads-cheap", "p", 1, Prices(Rate(1), Rate(100)), None, False, frozenset(), endpoints=BOTH)
+    writes = Model("writes-cheap", "p", 1, Prices(Rate(10), Rate(1)), None, False, frozenset(), endpoints=BOTH)
     assert chosen(ask([reads, writes], tokens=100_000, max_tokens=10)) == "reads-cheap"
     assert chosen(ask([reads, writes], tokens=10, max_tokens=400)) == "writes-cheap"
 
@@ -188,20 +192,45 @@ def test_an_unknown_model_gets_names_like_it() -> None:
     assert "\n" not in long.message
 
 
-def test_a_model_of_the_other_api_is_skipped() -> None:
-    models = [model("o", 1, 1, formats=[OAI]), model("a", 2, 5, formats=[ANT])]
-    assert chosen(ask(models, tier=1, format=OAI)) == "o"
-    assert chosen(ask(models, tier=1, format=ANT)) == "a"
+def test_within_a_tier_the_client_s_own_api_comes_first() -> None:
+    models = [model("chat", 1, 1, endpoints=[CHAT]), model("messages", 1, 5, endpoints=[MESSAGES])]
+    answer = ask(models, endpoint=MESSAGES)
+    assert isinstance(answer, Decision)
+    assert [attempt.model.id for attempt in answer.attempts] == ["messages", "chat"]
+    assert chosen(ask(models, endpoint=CHAT)) == "chat"
+    assert chosen(ask(models, endpoint=MESSAGES, prefer_native=False)) == "chat"
+    assert chosen(ask(models, endpoint=MESSAGES, down=["messages"])) == "chat"
+    # Tokens are counted by the model that the request itself will go to.
+    assert chosen(ask(models, endpoint=Endpoint.COUNT_TOKENS)) == "messages"
+
+
+def test_a_tier_of_the_other_api_is_no_reason_to_go_up() -> None:
+    models = [model("chat", 1, 1, endpoints=[CHAT]), model("messages", 2, 5, endpoints=[MESSAGES])]
+    assert chosen(ask(models, endpoint=MESSAGES)) == "chat"
+
+
+def test_a_model_that_cannot_take_the_request_is_passed_over() -> None:
+    assert chosen(ask(THREE, excluded=["small"])) == "middle"
+    assert refused(ask(THREE, "small", excluded=["small"]))[0] == 400
 
 
 @pytest.mark.parametrize("asked", ["aion-auto", "aion-escalate", "o"])
-def test_where_nobody_speaks_the_api_the_answer_says_what_there_is(asked: str) -> None:
-    answer = ask([model("o", 3, formats=[OAI])], asked, format=ANT)
-    assert refused(answer) == (400, "format_not_available")
+def test_an_endpoint_that_nobody_has(asked: str) -> None:
+    answer = ask([model("o", 3)], asked, endpoint=Endpoint.RESPONSES)
+    assert refused(answer) == (400, "endpoint_not_available")
     assert isinstance(answer, NoRoute)
-    assert "p/o (openai)" in answer.message
-    assert "Anthropic messages" in answer.message
-    assert "not available yet" in answer.message
+    assert "p/o" in answer.message
+    assert "responses" in answer.message
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.EMBEDDINGS, Endpoint.COMPLETIONS])
+def test_models_that_do_not_stand_for_one_another_must_be_named(endpoint: Endpoint) -> None:
+    models = [model("e", 1, endpoints=[endpoint])]
+    assert refused(ask(models, "aion-auto", endpoint=endpoint)) == (400, "model_required")
+    answer = ask(models, "e", endpoint=endpoint)
+    assert chosen(answer) == "e"
+    assert isinstance(answer, Decision)
+    assert (answer.expected.output_tokens == 0) == (endpoint is Endpoint.EMBEDDINGS)
 
 
 def test_the_window_must_hold_input_and_answer() -> None:
@@ -246,7 +275,7 @@ def test_one_request_at_a_time_tries_a_model_that_comes_back() -> None:
     tables, health = Tables(Catalog(THREE)), Health()
     for _ in range(3):
         health.report("p", "small", False, 0.0)
-    wanted = Wanted("aion-auto", OAI, 1, 10)
+    wanted = Wanted("aion-auto", CHAT, 1, 10)
 
     def go(now: float) -> str:
         return chosen(route(tables, wanted, health, now, STRATEGIES["cheapest"]))
@@ -264,7 +293,7 @@ SOME = st.lists(
         st.none() | st.integers(0, 50),
         local=st.booleans(),
         window=st.none() | st.integers(1, 400),
-        formats=st.sampled_from([[OAI], [ANT], BOTH]),
+        endpoints=st.sampled_from([[CHAT], [MESSAGES], BOTH, [CHAT, Endpoint.RESPONSES], [Endpoint.EMBEDDINGS]]),
     ),
     max_size=6,
     unique_by=lambda m: m.id,
@@ -275,7 +304,7 @@ SOME = st.lists(
 @given(
     SOME,
     st.integers(1, 3),
-    st.sampled_from(Format),
+    st.sampled_from([CHAT, MESSAGES, Endpoint.COUNT_TOKENS, Endpoint.RESPONSES]),
     st.integers(0, 300),
     st.none() | st.integers(1, 300),
     st.booleans(),
@@ -285,7 +314,7 @@ SOME = st.lists(
 def test_whatever_is_configured_the_choice_can_serve(
     models: list[Model],
     tier: int,
-    format: Format,
+    endpoint: Endpoint,
     tokens: int,
     limit: int | None,
     fallback: bool,
@@ -296,12 +325,12 @@ def test_whatever_is_configured_the_choice_can_serve(
     down = data.draw(st.lists(st.sampled_from(ids), unique=True)) if ids else []
     asked = data.draw(st.sampled_from(["aion-auto", "aion-local", "aion-escalate", *ids]))
     answer = ask(
-        models, asked, tier, format=format, tokens=tokens, max_tokens=limit, down=down, strategy=strategy,
+        models, asked, tier, endpoint=endpoint, tokens=tokens, max_tokens=limit, down=down, strategy=strategy,
         fallback=fallback,
     )  # fmt: skip
 
     def can(m: Model) -> bool:
-        return format in m.formats and (m.context_window is None or tokens + (limit or 0) <= m.context_window)
+        return serves(m, endpoint) and (m.context_window is None or tokens + (limit or 0) <= m.context_window)
 
     able = [
         m
@@ -329,5 +358,8 @@ def test_whatever_is_configured_the_choice_can_serve(
         assert not up_here or answer.tier == tier
         # Down only where nobody who can is at the tier or above.
         assert answer.tier >= tier or not any(m.tier >= tier for m in able)
-        if strategy == "cheapest" and any(m.local and m.tier == answer.tier and m.id not in down for m in able):
+        here = [m for m in able if m.tier == answer.tier and m.id not in down]
+        native = [m for m in here if is_native(m, endpoint)]
+        assert not native or answer.model in native
+        if strategy == "cheapest" and any(m.local for m in native or here):
             assert answer.model.local

@@ -1,0 +1,404 @@
+"""Whole chat conversations as Anthropic's Messages API would judge them: its SDK's own types, and the rules on turns,
+calls and results that no type says."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Union
+
+import orjson
+import pytest
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from pydantic_core import SchemaValidator
+
+from aion_extproc.wire.errors import RequestError
+from aion_extproc.wire.format import Format
+from aion_extproc.wire.request import Request, parse
+from aion_extproc.wire.translate.request_to_messages import to_messages
+from aion_extproc.wire.translate.target import MessagesTarget, Translated
+
+LEGAL = re.compile(r"[a-zA-Z0-9_-]+")
+TARGETS = st.sampled_from(
+    [
+        MessagesTarget(),
+        MessagesTarget(thinking="budget", effort=False, longest_tool_name=64),
+        MessagesTarget(thinking="", effort=False, json_schema=False, sampling=False, image_urls=False),
+        MessagesTarget(cache_control=False, max_tokens=64_000, effort=False),
+    ]
+)
+
+
+def _strict(schema: Any) -> Any:
+    """pydantic's schema of the SDK's types, made to say no: unknown members, lists that are not looked into, and the
+    models of answers, which take anything."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if isinstance(schema, tuple):
+        return tuple(_strict(item) for item in schema)
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == "model":
+        return {"type": "none", **({"ref": schema["ref"]} if "ref" in schema else {})}
+    schema = {key: value if key == "metadata" else _strict(value) for key, value in schema.items()}
+    if schema.get("type") == "generator":
+        schema["type"] = "list"
+    open_ended = schema.get("extra_behavior") == "allow" or (schema.get("config") or {}).get("extra_fields_behavior")
+    if schema.get("type") == "typed-dict" and not open_ended:
+        schema["extra_behavior"] = "forbid"
+    return schema
+
+
+_PARAMS = Union[MessageCreateParamsNonStreaming, MessageCreateParamsStreaming]  # noqa: UP007
+CREATE = SchemaValidator(_strict(TypeAdapter(_PARAMS).core_schema))
+# The SDK's types leave them out, since the newest models do not take them; older ones do.
+SAMPLING = ("temperature", "top_p", "top_k")
+
+
+def test_the_judge_says_no() -> None:
+    good = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}
+    CREATE.validate_python(good)
+    bad = [
+        {**good, "seed": 1},
+        {**good, "messages": [{"role": "user", "content": [{"type": "text", "text": "x", "name": 1}]}]},
+        {**good, "messages": [{"role": "user", "content": [{"type": "thinking", "thinking": "x"}]}]},
+        {**good, "tools": [{"name": "f"}]},
+    ]
+    for body in bad:
+        with pytest.raises(ValueError, match="validation error"):
+            CREATE.validate_python(body)
+
+
+def outcome(request: Request, target: MessagesTarget) -> Translated | RequestError:
+    try:
+        return to_messages(request, "claude", target)
+    except RequestError as error:
+        return error
+
+
+def judge(translated: Translated, target: MessagesTarget) -> dict[str, Any]:
+    body: dict[str, Any] = orjson.loads(translated.body)
+    CREATE.validate_python({key: value for key, value in body.items() if key not in SAMPLING}, strict=True)
+    _judge_turns(body)
+    _judge_tools(body, target, translated)
+    _judge_settings(body, target)
+    assert list(translated.dropped) == sorted(set(translated.dropped))
+    assert all(name.isascii() and len(name) < 100 for name in translated.dropped)
+    assert "aion_preferences" not in (*body, *translated.dropped)
+    return body
+
+
+def _judge_turns(body: dict[str, Any]) -> None:
+    roles = [message["role"] for message in body["messages"]]
+    assert roles == ["user" if number % 2 == 0 else "assistant" for number in range(len(roles))]
+    calls: list[str] = []
+    seen: set[str] = set()
+    for message in body["messages"]:
+        content = message["content"]
+        assert content
+        kinds = [block["type"] for block in content]
+        if message["role"] == "user":
+            results = [block["tool_use_id"] for block in content if block["type"] == "tool_result"]
+            assert sorted(results) == sorted(calls)
+            assert kinds[: len(results)] == ["tool_result"] * len(results)
+            calls = []
+        else:
+            assert kinds == sorted(kinds, key=["thinking", "redacted_thinking", "text", "tool_use"].index) or set(
+                kinds
+            ) >= {"thinking", "redacted_thinking"}
+            calls = [block["id"] for block in content if block["type"] == "tool_use"]
+            assert all(LEGAL.fullmatch(call) for call in calls)
+            assert len(set(calls)) == len(calls)
+            assert not seen & set(calls)
+            seen.update(calls)
+        _judge_texts(content)
+    assert not calls
+    _judge_texts(body.get("system", []))
+    last = body["messages"][-1]
+    if last["role"] == "assistant":
+        assert last["content"][-1]["text"] == last["content"][-1]["text"].rstrip()
+
+
+def _judge_texts(content: list[dict[str, Any]]) -> None:
+    for block in content:
+        if block["type"] == "text":
+            assert block["text"].strip()
+        elif block["type"] == "tool_result":
+            _judge_texts(block.get("content", []))
+
+
+def _judge_tools(body: dict[str, Any], target: MessagesTarget, translated: Translated) -> None:
+    names = [tool["name"] for tool in body.get("tools", [])]
+    used = [
+        block["name"] for message in body["messages"] for block in message["content"] if block["type"] == "tool_use"
+    ]
+    for name in [*names, *used]:
+        assert LEGAL.fullmatch(name)
+        assert len(name) <= target.longest_tool_name
+    assert len(set(names)) == len(names)
+    assert names or not used
+    assert all(tool["input_schema"]["type"] == "object" for tool in body.get("tools", []))
+    choice = body.get("tool_choice")
+    assert choice is None or names
+    if choice is not None and choice["type"] == "tool":
+        assert choice["name"] in names
+    assert all(sent != name for sent, name in translated.tool_names.items())
+
+
+def _judge_settings(body: dict[str, Any], target: MessagesTarget) -> None:
+    assert body["max_tokens"] >= 1
+    assert str(body).count("'cache_control'") <= (4 if target.cache_control else 0)
+    thinks = body.get("thinking", {}).get("type") in ("adaptive", "enabled")
+    if thinks:
+        assert target.thinking
+        assert "temperature" not in body
+        assert "top_k" not in body
+        assert body.get("top_p", 1) >= 0.95
+        assert body.get("tool_choice", {}).get("type") not in ("any", "tool")
+        assert body["messages"][-1]["role"] == "user"
+        assert body["thinking"].get("budget_tokens", 0) < body["max_tokens"]
+    assert 0 <= body.get("temperature", 0) <= 1
+    assert not {"temperature", "top_p"} <= body.keys()
+    assert target.sampling or not set(SAMPLING) & body.keys()
+    output = body.get("output_config", {})
+    assert target.effort or "effort" not in output
+    if "format" in output:
+        assert target.json_schema
+        assert body["messages"][-1]["role"] == "user"
+    assert all(stop.strip() for stop in body.get("stop_sequences", []))
+
+
+# Conversations that a client may well hold.
+
+TEXT = st.sampled_from(["", " ", "\n", "hi", "héllo 🎉 ", "日本語", "  indented\n"]) | st.text(max_size=8)
+NAMES = st.sampled_from(["f", "get_weather", "mcp.server/tool", "x" * 200, "名前", "f.", "f_"])
+PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="
+PARTS: dict[str, Any] = {
+    "text": {"type": "text", "text": "part"},
+    "cached": {"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}},
+    "blank": {"type": "text", "text": " "},
+    "image": {"type": "image_url", "image_url": {"url": PNG, "detail": "high"}},
+    "address": {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+    "file": {"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0=", "filename": "a.pdf"}},
+}
+ANY_PARTS = st.lists(st.sampled_from(list(PARTS.values())), max_size=3)
+TEXT_PARTS = st.lists(st.sampled_from([PARTS["text"], PARTS["cached"], PARTS["blank"]]), max_size=3)
+ARGUMENTS = st.sampled_from(["", "{}", '{"a":1}', '{"n":123456789012345678901}', "{", "[1]", "null", '{"e":"\\ud83d"}'])
+DETAILS = st.sampled_from(
+    [
+        {"reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "s", "index": 0}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "e"}, {"type": "reasoning.text", "text": "?"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}]},
+        {"reasoning_content": "hm"},
+        {},
+        {},
+    ]
+)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> dict[str, Any]:
+    messages: list[dict[str, Any]] = []
+    for _ in range(draw(st.integers(1, 6))):
+        kind = draw(st.sampled_from(["system", "developer", "user", "assistant", "tools", "tools", "function"]))
+        if kind in ("system", "developer", "assistant"):
+            messages.append({"role": kind, "content": draw(TEXT | TEXT_PARTS)})
+            if kind == "assistant":
+                messages[-1] |= draw(DETAILS)
+        elif kind == "user":
+            messages.append({"role": "user", "content": draw(TEXT | ANY_PARTS), "name": "bob"})
+        elif kind == "tools":
+            messages += draw(tool_turns())
+        else:
+            call = {"name": draw(NAMES), "arguments": draw(ARGUMENTS)}
+            messages.append({"role": "assistant", "content": None, "function_call": call})
+            messages.append({"role": "function", "name": call["name"], "content": draw(TEXT)})
+    body: dict[str, Any] = {"model": "m", "messages": messages}
+    names = draw(st.lists(NAMES, max_size=4, unique=True))
+    if names:
+        body["tools"] = [
+            {"type": "function", "function": {"name": name, "parameters": draw(st.sampled_from(SCHEMAS))}}
+            for name in names
+        ]
+        named = {"type": "function", "function": {"name": names[0]}}
+        allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [named]}}
+        body["tool_choice"] = draw(st.sampled_from(["auto", "none", "required", named, allowed]))
+        body["parallel_tool_calls"] = draw(st.booleans())
+    return body | draw(st.fixed_dictionaries({}, optional=SETTINGS))
+
+
+@st.composite
+def tool_turns(draw: st.DrawFn) -> list[dict[str, Any]]:
+    ids = draw(st.lists(st.sampled_from(["call_1", "call_2", "functions.f:0", "", "é", "x" * 70]), max_size=3))
+    calls = [
+        {"id": id, "type": "function", "function": {"name": draw(NAMES), "arguments": draw(ARGUMENTS)}} for id in ids
+    ]
+    turn = {"role": "assistant", "content": draw(st.none() | TEXT), "tool_calls": calls} | draw(DETAILS)
+    results = [{"role": "tool", "tool_call_id": id, "content": draw(TEXT | ANY_PARTS)} for id in ids]
+    results = draw(st.permutations(results))
+    if draw(st.booleans()):
+        results.insert(draw(st.integers(0, len(results))), {"role": "user", "content": "wait"})
+    return [turn, *results]
+
+
+SCHEMAS: list[Any] = [
+    None,
+    {},
+    {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]},
+    {"properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}},
+]
+SETTINGS: dict[str, st.SearchStrategy[Any]] = {
+    "max_tokens": st.sampled_from([1, 1500, 2048, 100_000]),
+    "temperature": st.sampled_from([0, 0.5, 1, 1.7]),
+    "top_p": st.sampled_from([0.1, 0.97, 1]),
+    "top_k": st.sampled_from([-1, 0, 40]),
+    "reasoning_effort": st.sampled_from(["none", "minimal", "low", "medium", "high", "xhigh", "max"]),
+    "stop": st.sampled_from([None, "END", ["a", " ", "\n"], []]),
+    "stream": st.booleans(),
+    "user": st.sampled_from(["u-1", "a@example.com", "+1 (555) 123-4567", "x" * 300]),
+    "service_tier": st.sampled_from(["auto", "default", "priority", "flex"]),
+    "cache_control": st.sampled_from([{"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}]),
+    "seed": st.integers(0, 9),
+    "aion_preferences": st.just({"tier": 2}),
+    "response_format": st.sampled_from(
+        [
+            {"type": "text"},
+            {"type": "json_object"},
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMAS[2]}},
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+        ]
+    ),
+}
+
+
+@settings(max_examples=400, deadline=None)
+@given(conversations(), TARGETS)
+def test_a_conversation_becomes_one_that_anthropic_takes(body: dict[str, Any], target: MessagesTarget) -> None:
+    translated = outcome(parse(orjson.dumps(body), Format.OPENAI), target)
+    if isinstance(translated, RequestError):
+        # Nothing to say at all, and what such a target cannot be sent.
+        assert translated.code in ("empty_messages", "unsupported_content")
+        assert translated.code != "unsupported_content" or not target.image_urls
+        return
+    sent = judge(translated, target)
+    assert sent["max_tokens"] == body.get("max_tokens", target.max_tokens)
+    assert sent.get("stream", False) == body.get("stream", False)
+    for text in _texts(body):
+        assert text.strip() in translated.body.decode() or text.strip() in "".join(_sent_texts(sent))
+
+
+def _texts(body: dict[str, Any]) -> list[str]:
+    texts = []
+    for message in body["messages"]:
+        content = message["content"]
+        for part in [content] if isinstance(content, str) else content or []:
+            texts.append(part if isinstance(part, str) else part.get("text", ""))
+    return texts
+
+
+def _sent_texts(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [text for item in value for text in _sent_texts(item)]
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _sent_texts(item)]
+    return [value] if isinstance(value, str) else []
+
+
+# Whatever else wire.request takes: every known field with any JSON in it.
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=4)
+    | st.sampled_from(["text", "function", "auto", "object", "id", "\ud83d", "ephemeral", PNG, "{}"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            [
+                *("type", "text", "name", "function", "arguments", "id", "content", "image_url", "url", "schema"),
+                *("file", "file_data", "json_schema", "allowed_tools", "tools", "mode", "cache_control", "ttl"),
+                *("parameters", "properties", "required", "$ref", "$defs", "anyOf", "items", "enum", "strict"),
+            ]
+        )
+        | st.text(max_size=3),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=8,
+)
+ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "function", "critic"])
+PART = st.dictionaries(st.sampled_from(["text", "refusal", "image_url", "file", "cache_control", "x"]), JUNK).flatmap(
+    lambda part: st.sampled_from(["text", "refusal", "image_url", "file", "input_audio", "x"]).map(
+        lambda kind: {**part, "type": kind}
+    )
+)
+MESSAGE = st.builds(
+    lambda role, content, members: {**members, "role": role, **content},
+    ROLES,
+    st.fixed_dictionaries({}, optional={"content": st.none() | TEXT | st.lists(PART, max_size=2)}),
+    st.dictionaries(
+        st.sampled_from(
+            [
+                *("tool_calls", "tool_call_id", "function_call", "refusal", "audio", "name", "reasoning_details"),
+                *("thinking_blocks", "reasoning_content", "cache_control", "other"),
+            ]
+        ),
+        JUNK | st.lists(JUNK, max_size=2),
+        max_size=3,
+    ),
+)
+FIELDS = st.sampled_from(
+    [
+        *("temperature", "top_p", "top_k", "stop", "tool_choice", "functions", "function_call", "n", "audio", "user"),
+        *("parallel_tool_calls", "response_format", "reasoning_effort", "safety_identifier", "service_tier"),
+        *("cache_control", "modalities", "logprobs", "metadata", "stream_options", "logit_bias", "web_search_options"),
+    ]
+)
+TOOLS = st.lists(
+    JUNK | st.fixed_dictionaries({"type": st.just("function"), "function": JUNK}, optional={"cache_control": JUNK})
+)
+
+
+@settings(max_examples=800, deadline=None)
+@given(
+    st.lists(MESSAGE, min_size=1, max_size=4),
+    st.dictionaries(FIELDS | st.text(max_size=60), JUNK, max_size=4),
+    st.none() | TOOLS,
+    TARGETS,
+)
+@example([{"role": "user", "content": "x"}], {"\ud83d": 1, "é" * 60: 2}, None, MessagesTarget())
+def test_whatever_a_client_sends_is_translated_or_refused(
+    messages: list[dict[str, Any]], fields: dict[str, Any], tools: Any, target: MessagesTarget
+) -> None:
+    raw = json.dumps({**fields, "model": "m", "messages": messages, "tools": tools}).encode()
+    try:
+        request = parse(raw, Format.OPENAI)
+    except RequestError:
+        return
+    translated = outcome(request, target)
+    if isinstance(translated, RequestError):
+        assert translated.code
+        assert translated.message
+        assert translated.status == 400
+        return
+    judge(translated, target)
+
+
+@pytest.mark.parametrize("levels", [100, 300, 900])
+def test_depth_is_no_trap(levels: int) -> None:
+    deep = b'{"a":' * levels + b"1" + b"}" * levels
+    tool = b'{"type":"function","function":{"name":"f","parameters":' + deep + b"}}"
+    for body in (
+        b'"tools":[' + tool + b"]",
+        b'"tools":[' + tool + b"," + tool + b"]",
+        b'"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":' + deep + b"}}",
+        b'"metadata":' + deep,
+    ):
+        raw = b'{"model":"m","messages":[{"role":"user","content":"x"}],' + body + b"}"
+        translated = outcome(parse(raw, Format.OPENAI), MessagesTarget())
+        assert not isinstance(translated, RequestError) or translated.code == "too_deep"
