@@ -48,7 +48,7 @@ _KNOWN_PATHS = ", ".join(f"POST /v1{suffix}" for suffix in _SUFFIXES)
 _PRIVATE_HEADERS = frozenset(
     {"authorization", "x-api-key", "cookie", "x-tenant-id", "openai-organization", "openai-project"}
 )
-_PRIVATE_PREFIXES = ("x-aion-", "x-envoy-")
+_PRIVATE_PREFIXES = ("x-aion-", "x-envoy-", "x-amz-")  # the last would be signed with what a cloud's key signs
 _ANTHROPIC_PREFIX = "anthropic-"  # -version, -beta, -dangerous-direct-browser-access: nothing to other providers
 _MOST_TRIED = 4  # models that are asked whether they can take a request which the first one cannot
 _TTL = re.compile(rb'"ttl"\s*+:\s*+"(5m|1h)"')

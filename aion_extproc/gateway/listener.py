@@ -21,6 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
 from envoy_data_plane.google.protobuf import Any
 
+from aion_extproc.gateway.cloud_auth import listener_filters
 from aion_extproc.gateway.clusters import EXTPROC_CLUSTER
 from aion_extproc.gateway.local_replies import local_replies
 from aion_extproc.gateway.pack import MEBIBYTE, pack, pack_fields, seconds, tcp
@@ -66,6 +67,7 @@ def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
         http_filters=[
             *_decompressors(),
             _filter(REQUEST_FILTER, pack(_request_filter())),
+            *listener_filters(spec),
             # Answers pass the filters from the last to the first: what is stripped has been counted before.
             _filter(ERROR_FILTER, pack(_script("error_shape.lua"))),
             _filter(STRIP_FILTER, pack(_script("usage_chunk.lua"))),

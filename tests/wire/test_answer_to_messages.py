@@ -98,6 +98,7 @@ def test_calls() -> None:
     assert used(call(""))[0]["input"] == used(call(" "))[0]["input"] == used(call(None))[0]["input"] == {}
     assert used(call(f'{{"n":{2**70}}}'))[0]["input"] == {"n": 2**70}
     assert used(call("[1]"))[0]["input"] == {"INVALID_JSON": "[1]"}
+    assert used(call('{"a":NaN}'))[0]["input"] == {"INVALID_JSON": '{"a":NaN}'}
     assert used(call('{"a":'))[0]["input"] == {"INVALID_JSON": '{"a":'}
     assert used({"id": "x"}, 7, call("{}"))[0]["id"] == "call_1"  # type: ignore[arg-type]
 
@@ -202,9 +203,9 @@ def test_an_error_under_a_200(body: Any, message: str, status: int) -> None:
 
 
 def test_arguments_nested_deeper_than_anything_can_write() -> None:
-    levels = 1000
-    arguments = '{"a":' * levels + "1" + "}" * levels
-    body = orjson.dumps({"choices": [{"message": {"tool_calls": [call(arguments)]}}]})
+    deep = '{"a":' * 1000 + "1" + "}" * 1000
+    assert used(call(deep))[0]["input"] == {"INVALID_JSON": deep}
+    body = b'{"choices":[{"message":{"tool_calls":[{"function":{"name":"x","arguments":%b}}]}}]}' % deep.encode()
     with pytest.raises(AnswerError) as raised:
         answer_to_messages(body, Asked())
     assert raised.value.code == "bad_answer"

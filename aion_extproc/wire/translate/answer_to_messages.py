@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -235,7 +235,12 @@ def _input(arguments: str) -> dict[str, Any]:
     if not arguments.strip():
         return {}
     try:
-        value = json.loads(arguments)  # not orjson, which makes floats of integers over 64 bits
+        # Not orjson, which makes floats of integers over 64 bits.
+        value = json.loads(arguments, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {NOT_JSON: arguments}
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity, which are not JSON

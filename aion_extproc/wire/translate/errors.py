@@ -91,8 +91,10 @@ _TOO_LONG = (
     "exceed context limit",
     "maximum context length",
     "exceeds the available context size",
-    "context window",
-    "context length",
+    "exceeds the context window",
+    "exceeds the model's context",
+    "exceeds the maximum context",
+    "context_length_exceeded",
 )
 _CONTEXT_TYPES = (_CONTEXT_CODE, "exceed_context_size_error")
 
@@ -192,6 +194,8 @@ def _read(body: bytes, content_type: str) -> Failure:
     if text.startswith(("data:", "event:")):  # an error in a stream's clothes
         lines = (line.strip() for line in body.splitlines())
         body = next((line[5:].strip() for line in lines if line.startswith(b"data:")), b"")
+    if body.strip() == b"null":
+        return Failure()
     if len(body) <= _LARGEST_BODY and (said := _json(body)) is not None:
         failure = failure_in(said)
         # JSON of no known shape is shown as it is, rather than nothing.
