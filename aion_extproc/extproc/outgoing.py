@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from aion_extproc.catalog.catalog import VIRTUAL_MODELS
 from aion_extproc.gateway.spec import RESPONSE_PROCESS, RESPONSE_STRIP_USAGE, RESPONSE_TRANSLATE
 from aion_extproc.providers import Provider
+from aion_extproc.wire.adapt import adapt_chat, adapt_messages
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.envelope import enclose
 from aion_extproc.wire.format import Format
@@ -50,8 +52,17 @@ def prepare(
     kind = provider.kind
     if endpoint is request.endpoint:
         unasked = request.stream and endpoint in _COUNT_ON_REQUEST and not request.wants_usage
+        if endpoint is Endpoint.CHAT and not kind.chat(model).stream_options:
+            unasked = False
         body = rewrite(request, model, ask_usage=unasked)
-        outgoing = Outgoing(endpoint, body, _way(request, unasked, exact_cost))
+        dropped: tuple[str, ...] = ()
+        if request.model in VIRTUAL_MODELS:
+            # Nobody can write a request for a model that is chosen afterwards.
+            if endpoint is Endpoint.CHAT:
+                body, dropped = adapt_chat(body, request.body, kind.chat(model))
+            elif endpoint is Endpoint.MESSAGES:
+                body, dropped = adapt_messages(body, request.body, kind.messages(model))
+        outgoing = Outgoing(endpoint, body, _way(request, unasked, exact_cost), dropped)
     else:
         if endpoint is Endpoint.MESSAGES:
             translated = to_messages(request, model, kind.messages(model))

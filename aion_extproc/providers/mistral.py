@@ -1,6 +1,6 @@
 """Mistral. https://docs.mistral.ai/api
 
-It refuses every field that it does not know with 422 (extra_forbidden), `user` and reasoning_content among them:
+It refuses every field that it does not know with 422 (extra_forbidden), `user`, stream_options and reasoning_content among them:
 https://github.com/BerriAI/litellm/issues/30835. Thinking stands in the content, as parts of type thinking.
 """
 
@@ -18,7 +18,7 @@ KIND = Kind(
     auth={Format.OPENAI: "bearer"},
     endpoints=frozenset({Endpoint.CHAT, Endpoint.EMBEDDINGS}),
     # Which models take reasoning_effort could not be verified.
-    chat=lambda _: ChatTarget(user=False),
+    chat=lambda _: ChatTarget(user=False, stream_options=False),
     api_key_env=("MISTRAL_API_KEY",),
     price_provider="mistral",
     default_models=(

@@ -21,12 +21,16 @@ def chat(model: str) -> ChatTarget:
     max_tokens, not all of them max_completion_tokens."""
     gpt = _GPT.search(model)
     if gpt is None:
-        return replace(_OPENAI, reasoning_effort=True) if _REASONING.search(model) else ChatTarget()
+        reasoning = replace(_OPENAI, reasoning_effort=True, sampling=False)
+        return reasoning if _REASONING.search(model) else ChatTarget()
     version = (int(gpt[1]), int(gpt[2] or 0))
     # The "chat" variants of GPT-5 do not reason.
     reasons = version >= (5, 0) and "-chat" not in model
+    # Later ones take a temperature as long as they do not reason, which is what they do unless they are told to.
+    sampling = not reasons or version >= (5, 1)
     # https://community.openai.com/t/gpt-5-6-chat-completion-reasoning-effort-bug-behavior-change/1386454
-    return replace(_OPENAI, reasoning_effort=reasons, tools_need_no_reasoning=reasons and version >= (5, 6))
+    no_tools = reasons and version >= (5, 6)
+    return replace(_OPENAI, reasoning_effort=reasons, tools_need_no_reasoning=no_tools, sampling=sampling)
 
 
 KIND = Kind(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import orjson
 
-from aion_extproc.wire.members import Member, members
+from aion_extproc.wire.members import members, with_members
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +31,15 @@ def enclose(raw: bytes, envelope: Envelope, betas: tuple[str, ...]) -> bytes:
     cloud (anthropic_version, anthropic_beta) are its own business and stay too."""
     if not envelope.changes_body:
         return raw
-    found = list(members(raw))
-    dropped = {"model"} if envelope.model_in_path else set()
+    names = {member.key for member in members(raw)}
+    left_out: dict[str, bytes | None] = {}
+    if envelope.model_in_path:
+        left_out["model"] = None
     if envelope.stream_in_path:
-        dropped.add("stream")
-    kept = [index for index, member in enumerate(found) if member.key not in dropped]
-    names = {member.key for member in found}
+        left_out["stream"] = None
     added = []
     if envelope.version and "anthropic_version" not in names:
         added.append(b'"anthropic_version":' + orjson.dumps(envelope.version))
     if envelope.beta_in_body and betas and "anthropic_beta" not in names:
         added.append(b'"anthropic_beta":' + orjson.dumps(betas))
-    return _written(raw, found, kept, added)
-
-
-def _written(raw: bytes, found: list[Member], kept: list[int], added: list[bytes]) -> bytes:
-    """The new members come first; every member that stays does so with the white space before and after it."""
-    opening = raw.index(b"{") + 1
-    parts = [raw[:opening]]
-    pieces = list(added)
-    for index in kept:
-        # From the comma (or bracket) before the member to the one after it.
-        begin = opening if index == 0 else raw.index(b",", found[index - 1].end) + 1
-        end = raw.index(b",", found[index].end) if index + 1 < len(found) else raw.rindex(b"}")
-        pieces.append(raw[begin:end])
-    parts.append(b",".join(pieces))
-    # Everything before the last bracket belonged to a member; what stands after it stays.
-    parts.append(raw[raw.rindex(b"}") :])
-    return b"".join(parts)
+    return with_members(raw, left_out, added)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
@@ -48,6 +48,24 @@ def members(data: bytes, at: int = 0) -> Iterator[Member]:
         if after is None or after[1] == b"}":
             return
         position = after.end()
+
+
+def with_members(raw: bytes, changes: Mapping[str, bytes | None], added: Sequence[bytes] = ()) -> bytes:
+    """The object with the members of these keys written anew (`"key":value`) or left out (None), and with more of them
+    in front. Every other member keeps its bytes and the white space around it."""
+    found = list(members(raw))
+    opening, closing = raw.index(b"{") + 1, raw.rindex(b"}")
+    pieces = list(added)
+    for index, member in enumerate(found):
+        # From the bracket or comma before the member to the one after it.
+        begin = opening if index == 0 else raw.index(b",", found[index - 1].end) + 1
+        end = raw.index(b",", member.end) if index + 1 < len(found) else closing
+        new = changes.get(member.key, b"")
+        if new == b"":
+            pieces.append(raw[begin:end])
+        elif new is not None:
+            pieces.append(raw[begin : member.start] + new + raw[member.end : end])
+    return raw[:opening] + b",".join(pieces) + raw[closing:]
 
 
 def _value_end(data: bytes, start: int) -> int:

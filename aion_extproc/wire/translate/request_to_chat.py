@@ -1,8 +1,15 @@
-"""A Messages request as one of chat completions. What the target cannot be told is named; what must not be lost is
-refused.
+"""A Messages request as one of chat completions.
 
-Field by field: https://platform.claude.com/docs/en/api/messages/create and
-https://platform.openai.com/docs/api-reference/chat/create.
+https://platform.claude.com/docs/en/api/messages/create, https://platform.openai.com/docs/api-reference/chat/create
+
+What the target cannot be told is named in `Translated.dropped`, unless it asked for nothing. What must not be lost is
+refused: images, documents and blocks that the target has no form for, a conversation that Anthropic's servers hold.
+
+- Texts go as one string wherever there is nothing but text: some servers take no list of parts.
+- A tool's results follow its call directly, as text; images among them come with the user's words after them.
+- Tools of Anthropic's own have no schema that another model could follow: they are left out, and named. What its
+  servers' tools were asked and answered earlier stays in the conversation, as text.
+- An answer that the client has begun (prefill) is passed on, and named: not every server continues it.
 """
 
 from __future__ import annotations
@@ -54,7 +61,10 @@ def to_chat(request: Request, model: str, target: ChatTarget) -> Translated:
     """`request`, which is in Anthropic's format, for a server of chat completions. Raises RequestError, which names
     the field at fault."""
     translation = _Translation(target)
-    body = compact(translation.body(request, model))
+    body = compact(translation.body(request, request.body, model))
+    if b"e+" in body and (exact := _exact(request.raw)) is not None:
+        translation = _Translation(target)
+        body = compact(translation.body(request, exact, model))
     names = sorted({_UNNAMEABLE.sub("_", name)[:_LONGEST_NAME] for name in translation.dropped})
     changed = {sent: name for name, sent in translation.names.items() if sent != name}
     return Translated(body, tuple(names[:_MOST_NAMES]), changed)
@@ -252,7 +262,7 @@ class _Conversation:
             self.dropped.add(f"messages[].{kind}")
         elif kind != "thinking":
             yield {"type": "reasoning.encrypted", "data": text}
-        elif isinstance(signature, str) and signature:
+        elif isinstance(signature, str) and signature and self.target.reasoning == "reasoning_details":
             yield {"type": "reasoning.text", "text": text, "signature": signature}
         elif text:
             yield {"type": "reasoning.text", "text": text}
@@ -368,8 +378,8 @@ class _Conversation:
 class _Translation(_Conversation):
     """The whole request around it."""
 
-    def body(self, request: Request, model: str) -> dict[str, Any]:
-        source, target = _exact(request), self.target
+    def body(self, request: Request, source: dict[str, Any], model: str) -> dict[str, Any]:
+        target = self.target
         self._refuse_what_asks_for_more(source)
         body: dict[str, Any] = {"model": model}
         output = _object(source, "output_config")
@@ -525,15 +535,15 @@ class _Translation(_Conversation):
             self.dropped.add("output_config.effort")
 
 
-def _exact(request: Request) -> dict[str, Any]:
-    """The body with its integers as they were sent: orjson makes floats of those over 64 bits."""
-    if _LONG_NUMBER.search(request.raw) is not None:
-        try:
-            body: dict[str, Any] = json.loads(request.raw)
-            return body
-        except (ValueError, RecursionError):
-            pass
-    return request.body
+def _exact(raw: bytes) -> dict[str, Any] | None:
+    """The body with its integers as they were sent: orjson makes floats of those over 64 bits. None: it has none."""
+    if _LONG_NUMBER.search(raw) is None:
+        return None
+    try:
+        body: dict[str, Any] = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return body
 
 
 def _of_budget(thinking: dict[str, Any]) -> str:

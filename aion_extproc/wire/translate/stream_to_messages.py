@@ -164,8 +164,6 @@ class MessagesStream:
             self.complete = self.complete or not choice or finish is not None
         if not self._seed:
             self._start(chunk, data)
-        if self._ended is not None:
-            return  # what comes after the end is usage
         delta = choice.get("delta")
         if isinstance(delta, dict) and delta:
             self._delta(delta)
@@ -348,6 +346,7 @@ class MessagesStream:
             self._close()
 
     def _end(self) -> None:
+        self._close_all()  # what came after finish_reason
         reason, sequence = self._ended or ("end_turn", None)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         usage = usage_object(self.usage or Usage())

@@ -15,6 +15,8 @@ class ChatTarget:
     reasoning_effort: bool = False  # takes reasoning_effort
     # A model that refuses function tools unless reasoning is off: reasoning_effort "none" is sent with them.
     tools_need_no_reasoning: bool = False
+    sampling: bool = True  # takes temperature and top_p
+    stream_options: bool = True  # takes stream_options; one that does not counts its tokens unasked
     # The member of an assistant turn that carries earlier thinking back; "": thinking cannot be given back.
     reasoning: Literal["", "reasoning_content", "reasoning", "reasoning_details"] = ""
     cache_control: bool = False  # takes Anthropic's cache_control on content parts and tools
