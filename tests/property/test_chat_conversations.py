@@ -187,7 +187,7 @@ PARTS: dict[str, Any] = {
 ANY_PARTS = st.lists(st.sampled_from(list(PARTS.values())), max_size=3)
 TEXT_PARTS = st.lists(st.sampled_from([PARTS["text"], PARTS["cached"], PARTS["blank"]]), max_size=3)
 ARGUMENTS = st.sampled_from(["", "{}", '{"a":1}', '{"n":123456789012345678901}', "{", "[1]", "null", '{"e":"\\ud83d"}'])
-DETAILS = st.sampled_from(
+DETAILS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {"reasoning_details": [{"type": "reasoning.text", "text": "hm", "signature": "s", "index": 0}]},
         {"reasoning_details": [{"type": "reasoning.encrypted", "data": "e"}, {"type": "reasoning.text", "text": "?"}]},
@@ -364,7 +364,31 @@ TOOLS = st.lists(
 )
 
 
-@settings(max_examples=800, deadline=None)
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Every container in it with every key or index that it has."""
+    items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
+    return [place for key, item in items for place in ((value, key), *_places(item))]
+
+
+@settings(max_examples=600, deadline=None)
+@given(conversations(), st.integers(0), JUNK, TARGETS)
+def test_one_thing_wrong_in_a_conversation(body: dict[str, Any], place: int, junk: Any, target: MessagesTarget) -> None:
+    body = json.loads(json.dumps(body))  # its parts are shared between examples
+    places = _places(body)
+    container, key = places[place % len(places)]
+    container[key] = junk
+    try:
+        request = parse(json.dumps(body).encode(), Format.OPENAI)
+    except RequestError:
+        return
+    translated = outcome(request, target)
+    if isinstance(translated, Translated):
+        judge(translated, target)
+    else:
+        assert translated.status == 400
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(MESSAGE, min_size=1, max_size=4),
     st.dictionaries(FIELDS | st.text(max_size=60), JUNK, max_size=4),

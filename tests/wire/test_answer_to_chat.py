@@ -97,7 +97,7 @@ def test_arguments_keep_their_numbers() -> None:
 
 
 def test_thinking_can_be_given_back() -> None:
-    blocks = [
+    blocks: list[dict[str, Any]] = [
         {"type": "thinking", "thinking": "hm", "signature": "s1"},
         {"type": "redacted_thinking", "data": "secret"},
         {"type": "thinking", "thinking": "", "signature": "s2"},

@@ -86,6 +86,49 @@ def tool(id: str, content: Any = "done") -> dict[str, Any]:
 # ---- the conversation
 
 
+def test_claude_code() -> None:
+    """The shape of its requests, field by field, as recorded from version 2.1.329."""
+    ephemeral = {"cache_control": {"type": "ephemeral"}}
+    reads = [use("toolu_1", input={"file_path": "/a"}), use("toolu_2", input={"file_path": "/b"})]
+    thinking = {"type": "thinking", "thinking": "", "signature": "EqQB"}
+    request: dict[str, Any] = {
+        "system": [text("x-anthropic-billing-header: cc"), text("You are.", **ephemeral), text("Rules.", **ephemeral)],
+        "messages": [
+            user(text("<system-reminder>\nas you\n</system-reminder>\n"), text("read a and b")),
+            {"role": "system", "content": "# Environment"},
+            assistant(thinking, text("I'll read both."), *reads),
+            user(result("toolu_1", "1\tone"), result("toolu_2", "no such file", is_error=True, **ephemeral)),
+        ],
+        "tools": [READ, {**READ, "name": "DeferredToolPlaceholder", "defer_loading": True}],
+        "metadata": {"user_id": "u" * 150},
+        "max_tokens": 128000,
+        "thinking": {"type": "adaptive", "display": "omitted"},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        "output_config": {"effort": "medium"},
+        "stream": True,
+    }
+    out = translated(ChatTarget(reasoning_effort=True, reasoning="reasoning_content"), **request)
+    body = json.loads(out.body)
+    assert body["messages"] == [
+        {"role": "system", "content": "x-anthropic-billing-header: cc\n\nYou are.\n\nRules."},
+        {"role": "user", "content": "<system-reminder>\nas you\n</system-reminder>\n\n\nread a and b"},
+        {"role": "system", "content": "# Environment"},
+        {
+            "role": "assistant",
+            "content": "I'll read both.",
+            "tool_calls": [
+                call("toolu_1", arguments='{"file_path":"/a"}'),
+                call("toolu_2", arguments='{"file_path":"/b"}'),
+            ],
+        },
+        tool("toolu_1", "1\tone"),
+        tool("toolu_2", "Error: no such file"),
+    ]
+    assert (body["max_tokens"], body["reasoning_effort"], body["stream"]) == (128000, "medium", True)
+    assert len(body["tools"]) == 2
+    assert out.dropped == ("cache_control", "metadata.user_id", "thinking.display", "tools[].defer_loading")
+
+
 def test_the_simplest() -> None:
     out = translated()
     assert json.loads(out.body) == {"model": "small", "messages": HI, "max_tokens": 10}

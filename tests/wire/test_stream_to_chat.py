@@ -25,7 +25,7 @@ from tests.support.answers import MESSAGE_EVENTS
 
 
 def event(said: dict[str, Any]) -> bytes:
-    return b"event: " + said["type"].encode() + b"\ndata: " + orjson.dumps(said) + b"\n\n"
+    return f"event: {said['type']}\ndata: ".encode() + orjson.dumps(said) + b"\n\n"
 
 
 START = event(

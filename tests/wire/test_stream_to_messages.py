@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aion_extproc.accounting.usage import Usage
+from aion_extproc.wire.translate.answer import StreamTranslator
 from aion_extproc.wire.translate.stream_to_messages import MessagesStream
 from aion_extproc.wire.translate.target import Asked
 from tests.support.answers import CHAT_EVENTS, CHAT_USAGE, DONE
@@ -45,7 +46,7 @@ def end(finish: str = "stop") -> list[bytes]:
     return [chunk(finish=finish), USAGE, DONE]
 
 
-def run(*chunks: bytes, asked: Asked | None = None) -> tuple[MessagesStream, list[bytes]]:
+def run(*chunks: bytes, asked: Asked | None = None) -> tuple[StreamTranslator, list[bytes]]:
     stream = MessagesStream(asked or Asked(model="asked"))
     return stream, [*(stream.feed(chunk) for chunk in chunks), stream.finish()]
 
@@ -233,6 +234,11 @@ def test_text_while_a_call_is_open_comes_after_it() -> None:
 )
 def test_endings(ending: list[bytes], reason: str) -> None:
     assert read(*TEXT[:2], *ending).stop_reason == reason
+
+
+def test_what_comes_after_the_finish_reason_is_not_lost() -> None:
+    late = [chunk({"content": "a"}, "stop"), chunk({"content": "b"}), fragment(0, "{}", "a", "Read"), *end()[1:]]
+    assert [block["type"] for block in blocks(*late)] == ["text", "text", "tool_use"]
 
 
 def test_a_stop_sequence_that_was_met() -> None:
