@@ -173,6 +173,8 @@ def _header_mutation() -> header_mutation.HeaderMutation:
             response_mutations=[
                 *(_set(name, value) for name, value in answer),
                 _set("x-aion-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+                # Envoy puts our own id in its place; a question to the provider needs theirs.
+                _set("x-aion-provider-request-id", "%RESP(X-REQUEST-ID)%"),
                 # Where Anthropic's SDK looks for it; a provider that sends its own keeps it.
                 _set("request-id", "%REQ(X-REQUEST-ID)%", only_if_absent=True),
             ],

@@ -98,6 +98,7 @@ def test_errors_in_the_api_s_own_shape_pass_as_they_are(gateway: Gateway, upstre
     assert (answer.status_code, answer.content) == (429, body)
     assert answer.headers["retry-after"] == "7"
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+    assert answer.headers["x-aion-provider-request-id"] == "theirs"
 
 
 def test_an_answer_compressed_though_nobody_asked(gateway: Gateway, upstream: Upstream) -> None:

@@ -296,6 +296,14 @@ def test_a_connection_that_breaks_before_anything_reached_the_client(
     assert gateway.row(answer.headers["x-request-id"]).outcome == "failed"
 
 
+def test_envoy_s_own_errors_have_the_client_s_shape_too(gateway: Gateway, upstream: Upstream, path: str) -> None:
+    upstream.answer = lambda _: Answer(hang_up_first=True)
+    for stream in (False, True):
+        answer = gateway.post(path, body(path, stream))
+        assert answer.status_code in (502, 503)
+        assert "provider" in error_of(path, answer)["message"]
+
+
 def test_without_a_worker_no_foreign_answer_comes_through(gateway: Gateway, upstream: Upstream, path: str) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
