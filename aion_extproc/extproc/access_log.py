@@ -53,6 +53,8 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
     began = common.HasField("time_to_first_upstream_rx_byte") and "before_response" not in details
     answered = began or details.startswith("via_upstream")
     usage, complete = _usage(common.metadata)
+    # Clients hang up as soon as they have read a stream's last event, which may be before Envoy has read its end.
+    read_all = facts.stream and complete
     duration = _milliseconds(common.duration) or _milliseconds(common.time_to_last_downstream_tx_byte) or 0.0
     first = common.time_to_first_downstream_tx_byte if common.HasField("time_to_first_downstream_tx_byte") else None
     finished = Finished(
@@ -68,7 +70,7 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
         attempts=common.upstream_request_attempt_count,
         upstream_answered=answered,
         client_gone=client_gone,
-        whole=not client_gone and not error,
+        whole=not error and (not client_gone or read_all),
         error=error,
         usage=usage,
         usage_complete=complete,

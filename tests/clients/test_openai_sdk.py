@@ -256,8 +256,8 @@ def _refused_once(gateway: Gateway, provider: Upstream, error: openai.APIStatusE
 
 
 def test_an_endpoint_that_is_not_there(gateway: Gateway, provider: Upstream) -> None:
-    with pytest.raises(openai.NotFoundError, match="/v1/embeddings"):
-        client(gateway).embeddings.create(model="aion-auto", input="hello")
+    with pytest.raises(openai.NotFoundError, match="/v1/images/generations"):
+        client(gateway).images.generate(prompt="a lighthouse")
     assert provider.received == []
 
 

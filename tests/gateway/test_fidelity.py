@@ -157,7 +157,7 @@ def test_answers_of_any_bytes(gateway: Gateway, provider: Upstream, path: str, s
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])
-@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "text/html", "application/octet-stream"])
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "text/plain", "application/octet-stream"])
 def test_answers_of_any_type(gateway: Gateway, provider: Upstream, path: str, content_type: str) -> None:
     bodies = random_bodies()
     answers = [Answer(content_type=content_type, chunks=[body], headers=(("x-own", "1"),)) for body in bodies]

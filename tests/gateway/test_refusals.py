@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import socket
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,6 @@ def test_an_unknown_model_is_404_with_near_names(gateway: Gateway, provider: Ups
     assert provider.received == []
 
 
-def test_a_model_that_speaks_only_the_other_format_is_a_clear_400(gateway: Gateway, provider: Upstream) -> None:
-    answer = gateway.post(CHAT, {"model": "claude-small", "messages": USER})
-    assert answer.status_code == 400
-    assert "claude-small" in _message(answer, CHAT, "invalid_request_error")
-    assert provider.received == []
-
-
 @pytest.mark.parametrize(("path", "status"), [("/v1/nothing", 404), ("/metrics", 404), ("/v1/messages/x", 404)])
 def test_a_wrong_path(gateway: Gateway, path: str, status: int) -> None:
     answer = gateway.post(path, {"model": "aion-auto", "messages": USER})
@@ -98,11 +91,11 @@ def test_a_wrong_method(gateway: Gateway) -> None:
     assert gateway.row(answer.headers["x-request-id"]).error == "method_not_allowed"
 
 
-def test_a_compressed_body_is_415_and_never_classified(gateway: Gateway, provider: Upstream) -> None:
-    body = gzip.compress(json.dumps({"model": "aion-auto", "messages": USER}).encode())
-    answer = gateway.post(CHAT, body, content_encoding="gzip")
+def test_a_body_compressed_in_an_unknown_way_is_415_and_never_classified(gateway: Gateway, provider: Upstream) -> None:
+    body = zlib.compress(json.dumps({"model": "aion-auto", "messages": USER}).encode())
+    answer = gateway.post(CHAT, body, content_encoding="deflate")
     assert answer.status_code == 415
-    assert "gzip" in _message(answer, CHAT, "invalid_request_error")
+    assert "deflate" in _message(answer, CHAT, "invalid_request_error")
     assert provider.received == []
 
 
