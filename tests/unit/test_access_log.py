@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,6 +131,17 @@ def test_a_client_that_hung_up(flag: str) -> None:
     assert (found.client_gone, found.whole, found.upstream_answered) == (True, False, True)
     early = finished(not_answered(made))
     assert (early.client_gone, early.upstream_answered, early.ttft_ms) == (True, False, None)
+
+
+@pytest.mark.parametrize(("stream", "complete"), [(True, True), (True, False), (False, True)])
+def test_a_client_that_hung_up_after_the_last_event_has_it_all(stream: bool, complete: bool) -> None:
+    """As SDKs do at [DONE], before Envoy has read the stream's end. Of a JSON answer the rest may be missing."""
+    made = entry(details="downstream_remote_disconnect")
+    made.common_properties.response_flags.downstream_connection_termination = True
+    fields = made.common_properties.metadata.filter_metadata["aion"].fields
+    fields["facts"].string_value = encode(replace(FACTS, stream=stream))
+    fields["usage"].string_value = encode_usage(Usage(1, 2), complete=complete)
+    assert finished(made).whole == (stream and complete)
 
 
 ERRORS = {
