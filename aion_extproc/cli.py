@@ -178,8 +178,8 @@ def translate(
     source: Annotated[str, typer.Option("--from", help="openai, anthropic, bedrock or vertex: what is read")],
     target: Annotated[str, typer.Option("--to", help="the same: what is written")],
     what: Annotated[str, typer.Option(help="request, response, stream or error")] = "request",
-    model: Annotated[str | None, typer.Option(help="to send it to; without it the request's own")] = None,
-    status: Annotated[int, typer.Option(help="of the error")] = 400,
+    model: Annotated[str | None, typer.Option(help="to send it to; without it the one that the body names")] = None,
+    status: Annotated[int, typer.Option(help="of the error", min=300, max=599)] = 400,
 ) -> None:
     """Translate standard input to standard output, as the gateway would; what is dropped is named on standard error."""
     from typing import cast, get_args

@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
+import orjson
+
 from aion_extproc.extproc.outgoing import prepare
 from aion_extproc.providers import KINDS, configure
 from aion_extproc.providers.base import Place
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.eventstream import EventStreamToSse
 from aion_extproc.wire.format import Format
+from aion_extproc.wire.members import with_members
 from aion_extproc.wire.request import parse
 from aion_extproc.wire.translate.answer_to_chat import answer_to_chat
 from aion_extproc.wire.translate.answer_to_messages import answer_to_messages
@@ -33,11 +36,24 @@ def format_of(side: Side) -> Format:
 
 def convert_request(raw: bytes, source: Side, target: Side, model: str | None) -> tuple[bytes, tuple[str, ...]]:
     """The body for the target and what could not be said in it. RequestError: it cannot be sent there."""
-    request = parse(raw, format_of(source))
+    request = parse(_with_model(raw, source, model), format_of(source))
     endpoint = Endpoint.CHAT if target == "openai" else Endpoint.MESSAGES
     provider = configure(target, KINDS[target], api_key="none", place=_PLACE)
     sent = prepare(request, endpoint, model or request.model, provider, (), exact_cost=False)
     return sent.body, sent.dropped
+
+
+def _with_model(raw: bytes, source: Side, model: str | None) -> bytes:
+    """Bedrock and Vertex have the model in the path, so a body of theirs has none."""
+    if model is None or source not in ("bedrock", "vertex"):
+        return raw
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return raw
+    if not isinstance(body, dict) or "model" in body:
+        return raw
+    return with_members(raw, {}, [b'"model":' + orjson.dumps(model)])
 
 
 def convert_answer(raw: bytes, source: Side, target: Side, model: str | None) -> bytes:

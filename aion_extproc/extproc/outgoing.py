@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from aion_extproc.catalog.catalog import VIRTUAL_MODELS
 from aion_extproc.gateway.spec import RESPONSE_PROCESS, RESPONSE_STRIP_USAGE, RESPONSE_TRANSLATE
-from aion_extproc.providers import Provider
+from aion_extproc.providers import Kind, Provider
 from aion_extproc.wire.adapt import adapt_chat, adapt_messages
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.envelope import enclose
 from aion_extproc.wire.format import Format
+from aion_extproc.wire.history import messages_turns
 from aion_extproc.wire.request import Request, rewrite
 from aion_extproc.wire.translate.request_to_chat import to_chat
 from aion_extproc.wire.translate.request_to_messages import to_messages
@@ -55,13 +56,7 @@ def prepare(
         if endpoint is Endpoint.CHAT and not kind.chat(model).stream_options:
             unasked = False
         body = rewrite(request, model, ask_usage=unasked)
-        dropped: tuple[str, ...] = ()
-        if request.model in VIRTUAL_MODELS:
-            # Nobody can write a request for a model that is chosen afterwards.
-            if endpoint is Endpoint.CHAT:
-                body, dropped = adapt_chat(body, request.body, kind.chat(model))
-            elif endpoint is Endpoint.MESSAGES:
-                body, dropped = adapt_messages(body, request.body, kind.messages(model))
+        body, dropped = _fitted(body, request, endpoint, model, kind)
         outgoing = Outgoing(endpoint, body, _way(request, unasked, exact_cost), dropped)
     else:
         if endpoint is Endpoint.MESSAGES:
@@ -76,6 +71,24 @@ def prepare(
         body = enclose(outgoing.body, kind.envelope, betas)
         return Outgoing(endpoint, body, RESPONSE_TRANSLATE, outgoing.dropped, outgoing.tool_names)
     return outgoing
+
+
+def _fitted(
+    body: bytes, request: Request, endpoint: Endpoint, model: str, kind: Kind
+) -> tuple[bytes, tuple[str, ...]]:
+    """The request as the model takes it, and what that cost. Nobody can write one for a model that is chosen
+    afterwards; of one for a model that the client named, only what we have put into the conversation is taken out."""
+    chosen = request.model in VIRTUAL_MODELS
+    if chosen and endpoint is Endpoint.CHAT:
+        return adapt_chat(body, request.body, kind.chat(model))
+    if endpoint.format is not Format.ANTHROPIC:
+        return body, ()
+    target = kind.messages(model)
+    adapted: tuple[str, ...] = ()
+    if chosen and endpoint is Endpoint.MESSAGES:
+        body, adapted = adapt_messages(body, request.body, target)
+    body, lost = messages_turns(body, request.body, target, chosen=chosen)
+    return body, tuple(sorted({*adapted, *lost}))
 
 
 def _way(request: Request, unasked: bool, exact_cost: bool) -> str:

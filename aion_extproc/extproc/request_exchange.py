@@ -48,7 +48,7 @@ _KNOWN_PATHS = ", ".join(f"POST /v1{suffix}" for suffix in _SUFFIXES)
 _PRIVATE_HEADERS = frozenset(
     {"authorization", "x-api-key", "cookie", "x-tenant-id", "openai-organization", "openai-project"}
 )
-_PRIVATE_PREFIXES = ("x-aion-", "x-envoy-", "x-amz-")  # the last would be signed with what a cloud's key signs
+_PRIVATE_PREFIXES: tuple[str, ...] = ("x-aion-", "x-envoy-", "x-amz-")  # the last would be signed with what a cloud's key signs
 _ANTHROPIC_PREFIX = "anthropic-"  # -version, -beta, -dangerous-direct-browser-access: nothing to other providers
 _MOST_TRIED = 4  # models that are asked whether they can take a request which the first one cannot
 _TTL = re.compile(rb'"ttl"\s*+:\s*+"(5m|1h)"')
@@ -208,7 +208,7 @@ class RequestExchange:
         if sent.dropped:
             metadata["dropped"] = ",".join(sent.dropped)
         if sent.way == RESPONSE_TRANSLATE:
-            asked = Asked(model.id, request.wants_usage, sent.tool_names)
+            asked = Asked(model.id, request.wants_usage, sent.tool_names, tokens)
             metadata["asked"] = encode_asked(asked, self._headers.get("x-request-id", ""))
         # Attempts across clusters need the request rewritten for each; until then the first is the only one.
         return Proceed(
@@ -243,11 +243,14 @@ class RequestExchange:
 
     def _private(self, provider: Provider, endpoint: Endpoint) -> tuple[str, ...]:
         """Names of the client's headers that are not sent on."""
-        prefixes: tuple[str, ...] = _PRIVATE_PREFIXES
+        envelope = provider.kind.envelope
+        names, prefixes = _PRIVATE_HEADERS, _PRIVATE_PREFIXES
         # A cloud wants in the body what Anthropic wants in these headers.
-        if endpoint.format is not Format.ANTHROPIC or provider.kind.envelope.changes_body:
-            prefixes += (_ANTHROPIC_PREFIX,)
-        return tuple(name for name in self._headers if name in _PRIVATE_HEADERS or name.startswith(prefixes))
+        if endpoint.format is not Format.ANTHROPIC or envelope.beta_in_body:
+            prefixes = (*prefixes, _ANTHROPIC_PREFIX)
+        elif envelope.version:
+            names |= {"anthropic-version"}
+        return tuple(name for name in self._headers if name in names or name.startswith(prefixes))
 
     def _refuse(self, error: RequestError, request: Request | None = None, retry_after: int | None = None) -> Refuse:
         headers = [("content-type", "application/json")]

@@ -173,6 +173,9 @@ class ResponseExchange:
                 message = f"The model provider answered a request for a stream with {kind}."
                 raise AnswerError("bad_answer", message)
             if Endpoint(self._facts.endpoint).format is client:
+                if "json" not in self._content_type:
+                    kind = self._content_type.split(";")[0] or "no content type"
+                    raise AnswerError("bad_answer", f"The model provider answered with {kind}.")
                 return self._priced(data, None)
             if client is Format.OPENAI:
                 return self._priced(data, answer_to_chat(data, asked, created=self._now))

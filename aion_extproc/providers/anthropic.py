@@ -7,6 +7,8 @@ models take: the page of each at https://platform.claude.com/docs/en/models, and
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Literal
 
 from aion_extproc.providers.base import DefaultModel, Kind
 from aion_extproc.wire.endpoint import Endpoint
@@ -25,19 +27,42 @@ def messages(model: str) -> MessagesTarget:
         return MessagesTarget()
     found = _VERSION.search(model)
     version = (int(found["major"]), int(found["minor"] or 0)) if found else (99, 0)
+    family = (found["family"] if found else None) or ""
+    target = MessagesTarget(
+        prefill=version < (4, 6),  # https://platform.claude.com/docs/en/api/errors#prefill-not-supported
+        forced_tools=_takes_forced_tools(family, version),
+        system_turns=version >= (4, 8) and (family, version) != ("sonnet", (5, 0)),
+        checks_thinking=True,
+        max_tokens=32_000,
+    )
     if version >= (4, 7):
-        # A token budget is refused, and so are temperature, top_p and top_k.
-        return MessagesTarget(thinking="adaptive", sampling=False, max_tokens=32_000)
+        # A token budget is refused, and so are temperature, top_p and top_k. Mythos Preview knows no xhigh.
+        xhigh = "mythos-preview" not in model
+        return replace(target, unthinking=_unthinking(family, version), xhigh=xhigh, sampling=False)
     if version >= (4, 6):
-        return MessagesTarget(thinking="adaptive", max_tokens=32_000)
+        return target
     if version >= (4, 5):
-        effort = found is not None and found["family"] == "opus"
-        return MessagesTarget(thinking="budget", effort=effort, max_tokens=32_000)
+        return replace(target, thinking="budget", effort=family == "opus", max_effort=False)
     if version >= (3, 7):
         # Whether Opus 4.1 still takes output_config.format, as it did in the beta, could not be verified.
-        return MessagesTarget(thinking="budget", effort=False, json_schema=False, max_tokens=32_000)
+        return replace(target, thinking="budget", effort=False, json_schema=False)
     limit = 8192 if version >= (3, 5) else 4096
-    return MessagesTarget(thinking="", effort=False, json_schema=False, max_tokens=limit)
+    return replace(target, thinking="", unthinking="", effort=False, json_schema=False, max_tokens=limit)
+
+
+def _takes_forced_tools(family: str, version: tuple[int, int]) -> bool:
+    """https://platform.claude.com/docs/en/models/sonnet-5-5/whats-new-sonnet-5-5#forced-tool-use-is-not-supported, and
+    the same section for Opus 5.5 and Fable 5.1; Haiku 5.5's migration guide has none."""
+    if family in ("fable", "mythos"):
+        return version < (5, 1)
+    return version < (5, 5) or (family, version) == ("haiku", (5, 5))
+
+
+def _unthinking(family: str, version: tuple[int, int]) -> Literal["disabled", "between_tools", ""]:
+    """https://platform.claude.com/docs/en/build-with-claude/thinking-troubleshooting"""
+    if family not in ("fable", "mythos") and (version < (5, 5) or (family, version) == ("haiku", (5, 5))):
+        return "disabled"
+    return "between_tools" if (family, version) == ("sonnet", (5, 5)) else ""
 
 
 KIND = Kind(

@@ -21,8 +21,9 @@ from aion_extproc.wire.translate.target import MessagesTarget
 
 
 def messages(model: str) -> MessagesTarget:
-    """Anthropic's, but for images by URL: https://platform.claude.com/docs/en/build-with-claude/vision"""
-    return replace(anthropic.messages(model), image_urls=False)
+    """Anthropic's, but for images by URL: https://platform.claude.com/docs/en/build-with-claude/vision. Whether
+    InvokeModel takes system turns could not be verified: their page names the other of Bedrock's APIs."""
+    return replace(anthropic.messages(model), image_urls=False, system_turns=False)
 
 
 def suffix(endpoint: Endpoint, model: str, stream: bool) -> str:

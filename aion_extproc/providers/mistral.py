@@ -1,7 +1,10 @@
 """Mistral. https://docs.mistral.ai/api
 
-It refuses every field that it does not know with 422 (extra_forbidden), `user`, stream_options and reasoning_content among them:
-https://github.com/BerriAI/litellm/issues/30835. Thinking stands in the content, as parts of type thinking.
+It refuses every field that it does not know with 422 (extra_forbidden), `user`, stream_options and reasoning_content
+among them (https://github.com/BerriAI/litellm/issues/30835), messages[].name too; ids of tool calls that are not nine
+letters and digits (https://github.com/anomalyco/opencode/issues/1680); a user's or system's turn after a tool's result
+and a system message after the assistant's (https://github.com/mistralai/mistral-common/issues/169, and the validator
+there). Thinking stands in the content, as parts of type thinking.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ KIND = Kind(
     auth={Format.OPENAI: "bearer"},
     endpoints=frozenset({Endpoint.CHAT, Endpoint.EMBEDDINGS}),
     # Which models take reasoning_effort could not be verified.
-    chat=lambda _: ChatTarget(user=False, stream_options=False),
+    chat=lambda _: ChatTarget(user=False, stream_options=False, call_ids="nine", order="mistral"),
     api_key_env=("MISTRAL_API_KEY",),
     price_provider="mistral",
     default_models=(

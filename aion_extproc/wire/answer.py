@@ -114,8 +114,13 @@ class TailUsage:
 
 
 def chat_usage(usage: dict[str, Any]) -> Usage:
+    """Of chat completions. Tokens out of the cache stand in the details, at DeepSeek in prompt_cache_hit_tokens and at
+    Moonshot in cached_tokens beside the others; all of them are part of prompt_tokens."""
     prompt = _part(usage, "prompt_tokens_details")
     completion = _part(usage, "completion_tokens_details")
+    if prompt.get("cached_tokens") is None:
+        own = next((name for name in ("prompt_cache_hit_tokens", "cached_tokens") if usage.get(name) is not None), "")
+        prompt = {**prompt, "cached_tokens": usage.get(own)}
     return Usage(
         input_tokens=_count(usage, "prompt_tokens"),
         output_tokens=_count(usage, "completion_tokens"),

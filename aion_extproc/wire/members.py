@@ -1,4 +1,5 @@
-"""Where the members of a JSON object stand in its bytes, so that one can be changed and all others stay as they are.
+"""Where the members of a JSON object and the elements of an array stand in its bytes, so that one can be changed and
+all others stay as they are.
 
 Only for bytes that a JSON parser has accepted: brackets are balanced, and no value needs checking again.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
@@ -25,6 +26,9 @@ _KEY = re.compile(rb"\s*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 _VALUE = re.compile(rb"(?:" + _STRING + rb"|" + _container(_DEPTH) + rb'|[^\s",{}\[\]]++)', re.DOTALL)
 _BRACKET = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
 _COMMA = re.compile(rb"\s*+([,}])")
+_WHITE = re.compile(rb"\s*+")
+
+Edit = tuple[int, int, bytes]  # start, end, what stands there instead
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,50 @@ def members(data: bytes, at: int = 0) -> Iterator[Member]:
         if after is None or after[1] == b"}":
             return
         position = after.end()
+
+
+def member(data: bytes, key: str, at: int = 0) -> Member:
+    """The member of that key, which there is; of a key that comes twice the last one counts."""
+    return [found for found in members(data, at) if found.key == key][-1]
+
+
+def elements(data: bytes, at: int) -> Iterator[tuple[int, int]]:
+    """[start, end) of each element of the array whose `[` is at `at`, in order."""
+    position = _after_white(data, at + 1)
+    while data[position : position + 1] != b"]":
+        end = _value_end(data, position)
+        yield position, end
+        position = _after_white(data, end)
+        if data[position : position + 1] == b",":
+            position = _after_white(data, position + 1)
+
+
+def removal(found: Sequence[tuple[int, int]], gone: Collection[int]) -> list[Edit]:
+    """What takes these elements out of their array: each with the comma after it and the space up to the next, or,
+    where none that stays comes after it, with the comma before it. The others keep their bytes."""
+    edits: list[Edit] = []
+    last = max((index for index in range(len(found)) if index not in gone), default=-1)  # that stays
+    for index in sorted(gone):
+        if index < last:
+            edits.append((found[index][0], found[index + 1][0], b""))
+        elif index == len(found) - 1:
+            start = found[last][1] if last >= 0 else found[0][0]
+            edits.append((start, found[index][1], b""))
+    return edits
+
+
+def edited(data: bytes, edits: Sequence[Edit]) -> bytes:
+    """The bytes with these edits, which do not overlap; where there are none, the same object."""
+    if not edits:
+        return data
+    pieces = []
+    position = 0
+    for start, end, replacement in sorted(edits, key=lambda edit: edit[:2]):
+        pieces.append(data[position:start])
+        pieces.append(replacement)
+        position = end
+    pieces.append(data[position:])
+    return b"".join(pieces)
 
 
 def with_members(raw: bytes, changes: Mapping[str, bytes | None], added: Sequence[bytes] = ()) -> bytes:
@@ -81,6 +129,11 @@ def _value_end(data: bytes, start: int) -> int:
             if depth == 0:
                 return token.end()
     raise ValueError("not a complete JSON value")
+
+
+def _after_white(data: bytes, at: int) -> int:
+    white = _WHITE.match(data, at)
+    return at if white is None else white.end()
 
 
 def _text(quoted: bytes) -> str:

@@ -16,7 +16,7 @@ from aion_extproc.wire.conversation import Preferences
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.errors import RequestError
 from aion_extproc.wire.format import Format
-from aion_extproc.wire.members import Member, members
+from aion_extproc.wire.members import Edit, Member, edited, members
 
 PREFERENCES = "aion_preferences"
 _LARGE_BODY = 1 << 20
@@ -111,10 +111,10 @@ def rewrite(request: Request, model: str, *, ask_usage: bool) -> bytes:
     `stream_options.include_usage` true. Nothing else changes; where nothing must change the bytes are the same
     object."""
     edits = _plain_edits(request, model, ask_usage)
-    return _apply(request.raw, _edits(request, model, ask_usage) if edits is None else edits)
+    return edited(request.raw, _edits(request, model, ask_usage) if edits is None else edits)
 
 
-def _edits(request: Request, model: str, ask_usage: bool) -> list[tuple[int, int, bytes]]:
+def _edits(request: Request, model: str, ask_usage: bool) -> list[Edit]:
     """What to put in place of which bytes, each (start, end, replacement)."""
     raw = request.raw
     edits = []
@@ -138,7 +138,7 @@ def _edits(request: Request, model: str, ask_usage: bool) -> list[tuple[int, int
     return edits
 
 
-def _plain_edits(request: Request, model: str, ask_usage: bool) -> list[tuple[int, int, bytes]] | None:
+def _plain_edits(request: Request, model: str, ask_usage: bool) -> list[Edit] | None:
     """The same edits without walking through the members, where that is certain to be right; else None.
 
     A key that reads "model" is written literally or has an escape that begins with \\u006. If there is no such
@@ -159,13 +159,13 @@ def _plain_edits(request: Request, model: str, ask_usage: bool) -> list[tuple[in
     return edits
 
 
-def _added_options(raw: bytes) -> tuple[int, int, bytes]:
+def _added_options(raw: bytes) -> Edit:
     """As the last member: a request has a model, so a comma belongs before it."""
     end = raw.rindex(b"}")
     return (end, end, _USAGE_OPTIONS)
 
 
-def _removal(found: list[Member], index: int, kept_end: int | None) -> tuple[int, int, bytes]:
+def _removal(found: list[Member], index: int, kept_end: int | None) -> Edit:
     """With the comma before it, or, when nothing before it stays, with the one after it."""
     member = found[index]
     if kept_end is not None:
@@ -173,7 +173,7 @@ def _removal(found: list[Member], index: int, kept_end: int | None) -> tuple[int
     return (member.start, found[index + 1].start, b"")
 
 
-def _include_usage(raw: bytes, options: Member) -> list[tuple[int, int, bytes]]:
+def _include_usage(raw: bytes, options: Member) -> list[Edit]:
     if raw[options.value : options.value + 1] != b"{":  # null
         return [(options.value, options.end, b'{"include_usage":true}')]
     inner = list(members(raw, options.value))
@@ -182,19 +182,6 @@ def _include_usage(raw: bytes, options: Member) -> list[tuple[int, int, bytes]]:
         return [(member.value, member.end, b"true") for member in asked]
     first = options.value + 1
     return [(first, first, b'"include_usage":true' + (b"," if inner else b""))]
-
-
-def _apply(raw: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
-    if not edits:
-        return raw
-    parts = []
-    position = 0
-    for start, end, replacement in sorted(edits, key=lambda edit: edit[:2]):
-        parts.append(raw[position:start])
-        parts.append(replacement)
-        position = end
-    parts.append(raw[position:])
-    return b"".join(parts)
 
 
 def _load(raw: bytes) -> Any:
@@ -268,6 +255,8 @@ def _check_message(index: int, message: object, format: Format) -> None:
     content = message.get("content")
     if content is None and format is Format.OPENAI:
         return  # an assistant turn that only calls tools
+    if "content" not in message and message["role"] == "system" and isinstance(message.get("output_config"), dict):
+        return  # a beta: it only says the effort from here on
     _check_content(content, f"{where}.content")
 
 

@@ -144,6 +144,15 @@ def test_a_stream_of_bedrocks_leaves_as_anthropics(gateway: Gateway, clouds: Ups
     assert (row.outcome, row.estimated) == ("served", False)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_page_in_place_of_an_answer_is_an_error(gateway: Gateway, clouds: Upstream, stream: bool) -> None:
+    clouds.answer = lambda _: Answer(content_type="text/html", chunks=[b"<h1>Hello</h1>"])
+    answer = gateway.post("/v1/messages", {"model": SONNET, "stream": stream, **BODY})
+    clouds.answer = as_clouds_do
+    assert (answer.status_code, answer.json()["type"]) == (502, "error")
+    assert gateway.row(answer.headers["x-request-id"]).error == "bad_answer"
+
+
 def test_an_exception_in_bedrocks_stream_is_an_error_event(gateway: Gateway, clouds: Upstream) -> None:
     frames = [chunk(EVENTS[0]), exception("throttlingException", "Too many tokens")]
     clouds.answer = lambda _: Answer(content_type="application/vnd.amazon.eventstream", chunks=frames)
@@ -170,8 +179,11 @@ def test_a_request_to_vertex_carries_the_metadata_servers_token(
 ) -> None:
     base = "/v1/projects/p/locations/global/publishers/anthropic/models/claude-opus-5-5"
     for stream, verb in ((False, "rawPredict"), (True, "streamRawPredict")):
-        answer = gateway.post("/v1/messages", {"model": "claude-opus-5-5", "stream": stream, **BODY})
+        asked = {"model": "claude-opus-5-5", "stream": stream, **BODY}
+        answer = gateway.post("/v1/messages", asked, anthropic_beta="a-1", anthropic_version="2023-06-01")
         assert answer.status_code == 200
+        assert clouds.last.header("anthropic-beta") == "a-1"
+        assert clouds.last.header("anthropic-version") is None  # it stands in the body
         assert clouds.last.path == f"{base}:{verb}"
         assert clouds.last.header("authorization") == "Bearer ya29.TOKEN"
         assert json.loads(clouds.last.body) == {"anthropic_version": "vertex-2023-10-16", "stream": stream, **BODY}

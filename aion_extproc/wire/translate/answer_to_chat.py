@@ -8,18 +8,15 @@ signatures too, for the client to give back with the turn: request_to_messages m
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-import orjson
 
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.wire.answer import messages_usage
 from aion_extproc.wire.translate.answer import AnswerError
 from aion_extproc.wire.translate.errors import failure_in
+from aion_extproc.wire.translate.odd_json import dumps, exact_loads
 from aion_extproc.wire.translate.target import Asked
 
 FINISH_REASONS = {
@@ -32,7 +29,6 @@ FINISH_REASONS = {
     "refusal": "content_filter",
 }
 REASONING_FORMAT = "anthropic-claude-v1"  # as OpenRouter calls it: whose signatures these are
-_LONG_NUMBER = re.compile(rb"\d{19}")  # may be more than 64 bits, which orjson would make a float of
 
 
 def answer_to_chat(body: bytes, asked: Asked, *, created: int = 0) -> bytes:
@@ -63,7 +59,7 @@ def answer_to_chat(body: bytes, asked: Asked, *, created: int = 0) -> bytes:
     }
     if isinstance(counts := message.get("usage"), dict):
         answer["usage"] = usage_object(usage_of(counts))
-    return dumped(answer)
+    return dumps(answer)
 
 
 def finish_reason(stop_reason: object, calls: bool) -> str:
@@ -128,34 +124,9 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     return counts
 
 
-def loaded(data: bytes) -> Any:
-    """Decoded JSON, half a surrogate pair and integers of any size included. Raises ValueError."""
-    if not _LONG_NUMBER.search(data):
-        try:
-            return orjson.loads(data)
-        except orjson.JSONDecodeError:
-            if b"\\u" not in data:
-                raise
-    try:
-        return json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def dumped(value: Any) -> bytes:
-    """Compact JSON of what `loaded` gave. Raises ValueError where it nests too deeply or a number has no end."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # half a surrogate pair, a long integer, or deeper than orjson goes
-        try:
-            return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-
-
 def _message(body: bytes) -> dict[str, Any]:
     try:
-        message = loaded(body)
+        message = exact_loads(body)
     except ValueError:
         raise AnswerError("bad_answer", "The provider's answer is not JSON.") from None
     if isinstance(message, dict) and (message.get("type") == "error" or message.get("error")):
@@ -172,7 +143,7 @@ def _call(block: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     name = name if isinstance(name, str) else ""
     arguments = block.get("input")
     try:
-        written = dumped(arguments if isinstance(arguments, dict) else {}).decode()
+        written = dumps(arguments if isinstance(arguments, dict) else {}).decode()
     except ValueError:
         raise AnswerError("bad_answer", "The provider's tool call is nested too deeply to be passed on.") from None
     return {

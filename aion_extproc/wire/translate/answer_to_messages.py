@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, NoReturn
-
-import orjson
+from typing import Any
 
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.wire.answer import chat_usage
 from aion_extproc.wire.translate.answer import AnswerError
 from aion_extproc.wire.translate.errors import failure_in
+from aion_extproc.wire.translate.names import messages_call_id
+from aion_extproc.wire.translate.odd_json import dumps, loads, no_constant
 from aion_extproc.wire.translate.target import Asked
 
 _STOP_REASONS = {
@@ -82,24 +82,16 @@ _NO_COMPLETION = "The provider's answer is no chat completion."
 def read(data: bytes) -> Any:
     """Decoded JSON; None for what is none."""
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(data)  # takes half a surrogate pair, as where a server cuts its stream inside an emoji
-    except (ValueError, RecursionError):
+        return loads(data)
+    except ValueError:
         return None
 
 
 def write(value: object) -> bytes:
     """As JSON. Raises AnswerError for what is nested as deeply as no server means it."""
     try:
-        return orjson.dumps(value)
-    except TypeError:  # half a surrogate pair, an integer of more than 64 bits, more than 254 levels
-        pass
-    try:
-        return json.dumps(value, separators=(",", ":")).encode()
-    except RecursionError:
+        return dumps(value)
+    except ValueError:
         raise AnswerError("bad_answer", "The provider's answer is nested too deeply.") from None
 
 
@@ -167,6 +159,16 @@ def made_id(prefix: str, seed: bytes) -> str:
     return prefix + hashlib.sha256(seed).hexdigest()[:24]
 
 
+def call_id(id: object, number: int, seed: bytes, used: set[str]) -> str:
+    """The id of a call, as Anthropic takes it and unlike those used so far in this answer, whose digest `seed` is. One
+    that is missing or comes twice is made up."""
+    legal = messages_call_id(id, seed) if isinstance(id, str) and id else ""
+    if not legal or legal in used:
+        legal = made_id("call_", b"%b%d" % (seed, number))
+    used.add(legal)
+    return legal
+
+
 def reported(answer: dict[str, Any], choice: dict[str, Any]) -> Any:
     """The usage object, wherever a server puts it: Groq's streams have it in x_groq, Moonshot's in the choice."""
     groq = answer.get("x_groq")
@@ -221,10 +223,8 @@ def _calls(message: dict[str, Any], seed: bytes, asked: Asked) -> list[dict[str,
         function = entry.get("function") if isinstance(entry, dict) else None
         if not isinstance(function, dict):
             continue
-        id, name = entry.get("id"), function.get("name")
-        if not isinstance(id, str) or not id or id in used:
-            id = made_id("call_", b"%b%d" % (seed, len(blocks)))
-        used.add(id)
+        name = function.get("name")
+        id = call_id(entry.get("id"), len(blocks), seed, used)
         name = name if isinstance(name, str) else ""
         input = _input(arguments_text(function.get("arguments")))
         blocks.append({"type": "tool_use", "id": id, "name": asked.tool_names.get(name, name), "input": input})
@@ -236,11 +236,7 @@ def _input(arguments: str) -> dict[str, Any]:
         return {}
     try:
         # Not orjson, which makes floats of integers over 64 bits.
-        value = json.loads(arguments, parse_constant=_no_constant)
+        value = json.loads(arguments, parse_constant=no_constant)
     except (ValueError, RecursionError):
         value = None
     return value if isinstance(value, dict) else {NOT_JSON: arguments}
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # NaN and Infinity, which are not JSON

@@ -8,13 +8,13 @@ https://platform.claude.com/docs/en/api/errors, https://platform.openai.com/docs
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from aion_extproc.wire.format import Format
+from aion_extproc.wire.translate.odd_json import loads
 
 _LONGEST_MESSAGE = 2000  # characters; what a user reads, not what a server logs
 _LONGEST_NAME = 100  # a type, code or param
@@ -209,12 +209,8 @@ def _read(body: bytes, content_type: str) -> Failure:
 
 def _json(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return json.loads(body)  # takes half a surrogate pair
-    except (ValueError, RecursionError):
+        return loads(body)
+    except ValueError:
         return None
 
 

@@ -9,13 +9,15 @@ not functions, results without calls. Nothing is sent that Anthropic is known to
 - Thinking goes with no temperature but 1, no top_k, no top_p under 0.95, no forced tool, no beginning of the answer,
   and by a budget only with a max_tokens of some size; thinking is given up for the last three, sampling for thinking.
 - temperature is at most 1, and goes without top_p.
+- Where a call cannot be forced, the model is asked for it in a system text, and tool_choice is named.
+- A beginning of the answer, where the model goes on with none, is refused: without it the answer is another one, and
+  where the model was chosen, one that does go on may be chosen instead.
 - Where a JSON schema cannot be enforced (the model's limits, an object of any keys, json_object), the model is asked
   for it in a system text, and response_format is named as dropped: nothing guarantees it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import Any
@@ -24,9 +26,10 @@ import orjson
 
 from aion_extproc.wire.errors import RequestError
 from aion_extproc.wire.request import Request
-from aion_extproc.wire.translate.request_to_messages_parts import Context, cache_mark, is_empty, refuse
+from aion_extproc.wire.translate.names import ToolNames, digest, is_empty
+from aion_extproc.wire.translate.request_to_messages_parts import Context, cache_mark, refuse
 from aion_extproc.wire.translate.request_to_messages_schema import closed_schema
-from aion_extproc.wire.translate.request_to_messages_tools import Names, stubs, tool_choice, tools
+from aion_extproc.wire.translate.request_to_messages_tools import stubs, tool_choice, tools
 from aion_extproc.wire.translate.request_to_messages_turns import Turns
 from aion_extproc.wire.translate.target import MessagesTarget, Translated
 
@@ -57,8 +60,7 @@ _DROPPED: dict[str, object] = {
     "web_search_options": None,
 }
 _SERVICE_TIERS = {"default": "standard_only", "priority": "auto", "fast": "auto"}
-# xhigh is not taken by all models that think adaptively; the other levels are.
-_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "max"}
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # The share of max_tokens that a budget gets, as OpenRouter divides it. Thinking counts towards max_tokens in both APIs.
 _SHARES = {"low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.9, "max": 0.95}
 _LEAST_BUDGET, _MOST_BUDGET = 1024, 32_000
@@ -66,6 +68,8 @@ _LEAST_ANSWER = 1024  # tokens left for the answer itself, else there is no room
 _MOST_MARKS = 4  # of cache_control; Anthropic refuses more
 _LONGEST_USER = 256
 _PERSONAL = re.compile(r".*@.*|\+?[\d\s()-]{7,}", re.DOTALL)  # Anthropic refuses e-mail addresses and telephone numbers
+_CALL_ONE = "Answer by calling one of the tools, whatever you are asked."
+_CALL_THIS = "Answer by calling the tool {}, whatever you are asked."
 _JSON_ONLY = "Answer with a single JSON object and nothing else: no other text, no code fence."
 _BY_SCHEMA = "Answer with a single JSON value and nothing else: no other text, no code fence. It must fit this schema:"
 
@@ -81,7 +85,7 @@ def to_messages(request: Request, model: str, target: MessagesTarget) -> Transla
 def _translated(request: Request, model: str, target: MessagesTarget) -> Translated:
     said = request.body
     context = Context(target)
-    names = Names(target.longest_tool_name)
+    names = ToolNames(target.longest_tool_name)
     _refuse_what_cannot_be(said)
     body: dict[str, Any] = {"model": model, "max_tokens": _max_tokens(request, target)}
     offered = tools(said, names, context)
@@ -93,6 +97,11 @@ def _translated(request: Request, model: str, target: MessagesTarget) -> Transla
     if turns.tools_used and not offered:
         offered, choice = stubs(turns.tools_used), {"type": "none"}
     prefilled = turns.messages[-1]["role"] == "assistant"
+    if prefilled and not target.prefill:
+        why = "is a beginning of the answer, with which the model that was chosen does not go on."
+        refuse("unsupported_prefill", f"messages[{len(request.messages) - 1}]", why)
+    if choice is not None and choice["type"] in ("any", "tool") and not target.forced_tools:
+        choice = _asked_for(choice, turns, context)
     output = _output(said, turns, prefilled, context)
     if turns.system:
         body["system"] = turns.system
@@ -130,6 +139,14 @@ def _max_tokens(request: Request, target: MessagesTarget) -> int:
         name = "max_tokens" if request.body.get("max_completion_tokens") is None else "max_completion_tokens"
         refuse("invalid_value", name, "must be at least 1.")
     return request.max_tokens or target.max_tokens
+
+
+def _asked_for(choice: dict[str, Any], turns: Turns, context: Context) -> dict[str, Any] | None:
+    """The choice without its force; the model is asked instead, as Anthropic advises for these models."""
+    context.drop("tool_choice")
+    text = _CALL_ONE if choice["type"] == "any" else _CALL_THIS.format(choice["name"])
+    turns.system.append({"type": "text", "text": text})
+    return {"type": "auto", "disable_parallel_tool_use": True} if choice.get("disable_parallel_tool_use") else None
 
 
 def _output(said: dict[str, Any], turns: Turns, prefilled: bool, context: Context) -> dict[str, Any]:
@@ -177,20 +194,12 @@ def _thinking(
     effort = said.get("reasoning_effort")
     if is_empty(effort):
         return False
-    if not isinstance(effort, str) or (effort not in _EFFORTS and effort != "none"):
-        levels = ", ".join(["none", *_EFFORTS])
-        refuse("invalid_value", "reasoning_effort", f"must be one of {levels}.")
+    if not isinstance(effort, str) or effort not in _EFFORTS:
+        refuse("invalid_value", "reasoning_effort", f"must be one of {', '.join(_EFFORTS)}.")
     target = context.target
     wants = effort not in ("none", "minimal")
     if target.thinking == "adaptive":
-        if target.effort:
-            output["effort"] = _EFFORTS.get(effort, "low")
-        if wants and can_think:
-            body["thinking"] = {"type": "adaptive"}
-        # Not said: some of these models think unless they are told not to, others refuse to be told.
-        if not wants or not can_think or not target.effort or effort == "xhigh":
-            context.drop("reasoning_effort")
-        return wants and can_think
+        return _adaptively(effort, wants, body, output, can_think, context)
     if not wants:
         return False
     limit = body["max_tokens"]
@@ -200,6 +209,26 @@ def _thinking(
     budget = min(max(int(limit * _SHARES[effort]), _LEAST_BUDGET), _MOST_BUDGET, limit - _LEAST_ANSWER)
     body["thinking"] = {"type": "enabled", "budget_tokens": budget}
     return True
+
+
+def _adaptively(
+    effort: str, wants: bool, body: dict[str, Any], output: dict[str, Any], can_think: bool, context: Context
+) -> bool:
+    """For a model that thinks as it sees fit. Most of them do so unless they are told not to."""
+    target = context.target
+    if not wants and target.unthinking:
+        body["thinking"] = {"type": target.unthinking}
+        if effort == "none" and target.unthinking == "disabled":
+            return False  # which is all that was asked for
+    elif wants and can_think:
+        body["thinking"] = {"type": "adaptive"}
+    takes = {"xhigh": target.xhigh, "max": target.max_effort}
+    sent = effort if takes.get(effort, wants) else "high" if wants else "low"
+    if target.effort:
+        output["effort"] = sent
+    if sent != effort or not can_think or not target.effort:
+        context.drop("reasoning_effort")
+    return wants and can_think
 
 
 def _sampling(said: dict[str, Any], body: dict[str, Any], thinks: bool, context: Context) -> None:
@@ -286,7 +315,7 @@ def _user(said: dict[str, Any]) -> str | None:
         if not isinstance(user, str):
             refuse("invalid_type", name, "must be a string.")
         if len(user) > _LONGEST_USER or _PERSONAL.fullmatch(user):
-            return hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+            return digest(user)
         return user
     return None
 

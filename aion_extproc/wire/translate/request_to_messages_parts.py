@@ -5,20 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from aion_extproc.wire.errors import RequestError
+from aion_extproc.wire.translate.names import Dropped, is_empty
 from aion_extproc.wire.translate.target import MessagesTarget
 
 Block = dict[str, Any]
 
-_MOST_UNKNOWN = 20  # names of unknown fields that are told
-_LONGEST_NAME = 40
 _LONGEST_TITLE = 200
 _LONGEST_QUOTE = 80  # characters of the client's own that an error repeats
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 # How the base64 of each begins. Anthropic refuses an image whose bytes are not what they are said to be, and clients
@@ -28,30 +25,13 @@ _PDF = "application/pdf"
 _PDF_BEGINNING = "JVBERi"
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Dropped):
     """What is collected while a request is translated."""
 
-    target: MessagesTarget
-    cached: list[Block] = field(default_factory=list)  # the blocks with cache_control, in the prompt's order
-    _dropped: set[str] = field(default_factory=set)
-    _unknown: set[str] = field(default_factory=set)
-
-    def drop(self, name: str) -> None:
-        """Name one of the API's own fields as not carried over."""
-        self._dropped.add(name)
-
-    def drop_others(self, said: Mapping[str, Any], known: Collection[str], prefix: str = "") -> None:
-        """Name the members that are not known. They are the client's words: cleaned, and not without end."""
-        for key, value in said.items():
-            if key not in known and not is_empty(value):
-                if len(self._unknown) >= _MOST_UNKNOWN:
-                    return
-                self._unknown.add(prefix + (_UNSAFE.sub("_", key)[:_LONGEST_NAME] or "_"))
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        return tuple(sorted(self._dropped | self._unknown))
+    def __init__(self, target: MessagesTarget) -> None:
+        super().__init__()
+        self.target = target
+        self.cached: list[Block] = []  # the blocks with cache_control, in the prompt's order
 
     def keep_cache_control(self, block: Block, said: Mapping[str, Any], name: str) -> None:
         """Carry over the mark that a prompt is to be cached up to here. `name` is where it stood."""
@@ -74,11 +54,6 @@ def cache_mark(mark: object) -> dict[str, str] | None:
     if ttl is None:
         return {"type": "ephemeral"}
     return {"type": "ephemeral", "ttl": ttl} if ttl in ("5m", "1h") else None
-
-
-def is_empty(value: object) -> bool:
-    """Nothing would be lost with it."""
-    return value is None or (isinstance(value, str | list | dict) and not value)
 
 
 def refuse(code: str, where: str, message: str) -> NoReturn:

@@ -6,48 +6,18 @@ https://platform.claude.com/docs/en/build-with-claude/structured-outputs#json-sc
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from aion_extproc.wire.translate.request_to_messages_parts import Context, is_empty, quoted, refuse
+from aion_extproc.wire.translate.names import ToolNames, is_empty
+from aion_extproc.wire.translate.request_to_messages_parts import Context, quoted, refuse
 from aion_extproc.wire.translate.request_to_messages_schema import closed_schema
 
-_LEGAL = re.compile(r"[A-Za-z0-9_-]+")
-_ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
-_DIGEST = 10  # characters
 _MOST_STRICT = 20  # tools; Anthropic refuses more
 _COMBINED = ("anyOf", "oneOf", "allOf")  # refused at the top of an input_schema, by OpenAI too
 
 
-class Names:
-    """Tool names as they are sent on: those that Anthropic refuses made legal, and always in the same way."""
-
-    def __init__(self, longest: int) -> None:
-        self._longest = longest
-        self._sent: dict[str, str] = {}
-
-    def sent(self, name: str) -> str:
-        known = self._sent.get(name)
-        if known is None:
-            known = self._sent[name] = name if self.is_legal(name) else self._short(name)
-        return known
-
-    def is_legal(self, name: str) -> bool:
-        return len(name) <= self._longest and _LEGAL.fullmatch(name) is not None
-
-    @property
-    def changed(self) -> dict[str, str]:
-        """As sent → as the client knows it."""
-        return {sent: name for name, sent in self._sent.items() if sent != name}
-
-    def _short(self, name: str) -> str:
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
-        return f"{_ILLEGAL.sub('_', name)[: self._longest - _DIGEST - 1]}_{digest}"
-
-
-def tools(body: Mapping[str, Any], names: Names, context: Context) -> list[dict[str, Any]]:
+def tools(body: Mapping[str, Any], names: ToolNames, context: Context) -> list[dict[str, Any]]:
     """`tools`, and the deprecated `functions`."""
     found: list[dict[str, Any]] = []
     for index, tool in enumerate(body.get("tools") or ()):
@@ -69,7 +39,7 @@ def tools(body: Mapping[str, Any], names: Names, context: Context) -> list[dict[
     return _once(found, context)
 
 
-def _function(said: object, where: str, names: Names, context: Context) -> dict[str, Any]:
+def _function(said: object, where: str, names: ToolNames, context: Context) -> dict[str, Any]:
     if not isinstance(said, dict):
         refuse("invalid_type", where, "must be an object.")
     name, description, parameters = said.get("name"), said.get("description"), said.get("parameters")
@@ -129,7 +99,7 @@ def stubs(used: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def tool_choice(
-    body: Mapping[str, Any], offered: list[dict[str, Any]], names: Names
+    body: Mapping[str, Any], offered: list[dict[str, Any]], names: ToolNames
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Anthropic's tool_choice, None where its default will do; and which of the tools are offered."""
     field = "tool_choice" if not is_empty(body.get("tool_choice")) else "function_call"
@@ -158,7 +128,7 @@ def tool_choice(
 
 
 def _chosen(
-    said: dict[str, Any], field: str, offered: list[dict[str, Any]], names: Names
+    said: dict[str, Any], field: str, offered: list[dict[str, Any]], names: ToolNames
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     allowed = said.get("allowed_tools")
     if field == "tool_choice" and said.get("type") == "allowed_tools" and isinstance(allowed, dict):
@@ -177,7 +147,7 @@ def _chosen(
     return {"type": "tool", "name": wanted_name}, offered
 
 
-def _offered(said: object, where: str, offered: list[dict[str, Any]], names: Names) -> str:
+def _offered(said: object, where: str, offered: list[dict[str, Any]], names: ToolNames) -> str:
     """The sent name of a tool that must be among the offered."""
     function = said.get("function") if isinstance(said, dict) else None
     name = function.get("name") if isinstance(function, dict) else None

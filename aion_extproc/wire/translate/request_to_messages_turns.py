@@ -6,7 +6,6 @@ the next user message, in front of all else in it. Chat clients send one message
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,17 +13,16 @@ from typing import Any
 
 import orjson
 
+from aion_extproc.wire.translate.names import ToolNames, digest, is_empty
 from aion_extproc.wire.translate.request_to_messages_parts import (
     Block,
     Context,
     blocks,
-    is_empty,
     quoted,
     refuse,
     text_block,
     thinking,
 )
-from aion_extproc.wire.translate.request_to_messages_tools import Names
 
 _LEGAL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # https://platform.claude.com/docs/en/agents-and-tools/tool-use/fine-grained-tool-streaming#handling-invalid-json-in-tool-responses
@@ -68,6 +66,8 @@ class _Assistant:
 class _User:
     results: list[Block] = field(default_factory=list)
     said: list[Block] = field(default_factory=list)
+    # What the system said last, as far as nothing came after it: it stays apart if the assistant is next.
+    system: list[Block] = field(default_factory=list)
 
     @property
     def content(self) -> list[Block]:
@@ -75,9 +75,13 @@ class _User:
 
 
 class Turns:
-    """Feed it the messages, then `finish`: `system` and `messages` are those of the request to send."""
+    """A system message inside the conversation stays one where the model takes it: after the user (or the results of
+    calls) and before the assistant (https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages).
+    Elsewhere its words are the user's, and its role is named.
 
-    def __init__(self, names: Names, context: Context) -> None:
+    Feed it the messages, then `finish`: `system` and `messages` are those of the request to send."""
+
+    def __init__(self, names: ToolNames, context: Context) -> None:
         self.system: list[Block] = []
         self.messages: list[dict[str, Any]] = []
         self.tools_used: dict[str, str] = {}  # as the client knows them → as sent on
@@ -104,8 +108,10 @@ class Turns:
         self._mark_last(said, message)
         if role == "system" and self._turn is None:
             self.system += said
+        elif role == "system" and said and isinstance(self._turn, _User) and self._context.target.system_turns:
+            self._turn.system += said
         elif said:
-            if role == "system":  # not all models take one inside the conversation; all take its words
+            if role == "system":
                 self._context.drop("messages[].role")
             self._user().said += said
 
@@ -128,9 +134,10 @@ class Turns:
     @property
     def answers_calls_without_thinking(self) -> bool:
         """The last turn brings results to an assistant turn that did not begin with thinking."""
-        if len(self.messages) < 2 or self.messages[-1]["content"][0]["type"] != "tool_result":
+        turns = [message["content"] for message in self.messages[-3:] if message["role"] != "system"]
+        if len(turns) < 2 or turns[-1][0]["type"] != "tool_result":
             return False
-        return self.messages[-2]["content"][0]["type"] not in ("thinking", "redacted_thinking")
+        return turns[-2][0]["type"] not in ("thinking", "redacted_thinking")
 
     def _assistant(self, message: dict[str, Any], where: str, index: int) -> None:
         if not is_empty(message.get("audio")):
@@ -197,7 +204,7 @@ class Turns:
     def _unique(self, identity: str) -> str:
         """A legal id that no other call has: some servers give each of their calls the same."""
         if not _LEGAL_ID.fullmatch(identity):
-            identity = "toolu_" + hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+            identity = "toolu_" + digest(identity)[:24]
         sent, number = identity, 1
         while sent in self._ids:
             number += 1
@@ -235,12 +242,18 @@ class Turns:
         if not isinstance(self._turn, _User):
             self._close()
             self._turn = _User()
+        elif self._turn.system:  # the user goes on, and a system turn may not stand between the user's
+            self._context.drop("messages[].role")
+            self._turn.said += self._turn.system
+            self._turn.system = []
         return self._turn
 
     def _close(self) -> None:
         if self._turn is not None:
             role = "user" if isinstance(self._turn, _User) else "assistant"
             self.messages.append({"role": role, "content": self._turn.content})
+            if isinstance(self._turn, _User) and self._turn.system:
+                self.messages.append({"role": "system", "content": self._turn.system})
 
     def _refuse_open(self) -> None:
         call = self._open[0]

@@ -9,7 +9,6 @@ says is what the JSON answer would say: see answer_to_chat.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,9 +19,7 @@ from aion_extproc.accounting.usage import Usage
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.sse import KEEP_ALIVE, Event, EventTooLarge, SseReader
 from aion_extproc.wire.translate.answer_to_chat import (
-    dumped,
     finish_reason,
-    loaded,
     redacted_detail,
     refusal_text,
     thinking_detail,
@@ -30,6 +27,7 @@ from aion_extproc.wire.translate.answer_to_chat import (
     usage_of,
 )
 from aion_extproc.wire.translate.errors import failure_in, in_band_error
+from aion_extproc.wire.translate.odd_json import dumps, exact_loads
 from aion_extproc.wire.translate.target import Asked
 
 _DONE = b"data: [DONE]\n\n"
@@ -105,7 +103,7 @@ class ChatStream:
             if not event.data.strip():
                 return b""
             try:
-                said = loaded(event.data)
+                said = exact_loads(event.data)
             except ValueError:
                 return self._fail("bad_stream", "The provider's stream cannot be read: an event is not JSON.")
         if not isinstance(said, dict):
@@ -145,7 +143,7 @@ class ChatStream:
         if not isinstance(text, str) or not text:
             return b""
         begun = b"" if self._head else self._begin({})
-        return begun + self._content + _quoted(text) + _CONTENT_END
+        return begun + self._content + dumps(text) + _CONTENT_END
 
     def _thinking(self, block: _Block, text: object) -> bytes:
         if not isinstance(text, str) or not text:
@@ -171,7 +169,7 @@ class ChatStream:
             "created": self._created,
             "model": model if isinstance(model, str) and model else self._asked.model,
         }
-        self._head = b"data: " + dumped(head)[:-1]
+        self._head = b"data: " + dumps(head)[:-1]
         self._content = self._head + b',"choices":[{"index":0,"delta":{"content":'
         return self._chunk({"role": "assistant", "content": ""})
 
@@ -216,7 +214,7 @@ class ChatStream:
             # No argument is an empty object; some servers send all of them with the start.
             given = block.input if isinstance(block.input, dict) else {}
             try:
-                return self._arguments(block, dumped(given).decode())
+                return self._arguments(block, dumps(given).decode())
             except ValueError:
                 return self._fail("bad_stream", "The provider's tool call is nested too deeply to be passed on.")
         if block.kind == "thinking":
@@ -284,7 +282,7 @@ class ChatStream:
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
         begun = b"" if self._head else self._begin({})
         end = _END if reason is None else b',"finish_reason":"' + reason.encode() + b'"}]}\n\n'
-        return begun + self._head + b',"choices":[{"index":0,"delta":' + dumped(delta) + end
+        return begun + self._head + b',"choices":[{"index":0,"delta":' + dumps(delta) + end
 
 
 _HANDLERS: dict[str, Callable[[ChatStream, dict[str, Any]], bytes]] = {
@@ -298,16 +296,9 @@ _HANDLERS: dict[str, Callable[[ChatStream, dict[str, Any]], bytes]] = {
 }
 
 
-def _quoted(text: str) -> bytes:
-    try:
-        return orjson.dumps(text)
-    except TypeError:  # half a surrogate pair: the other half may come with the next delta
-        return json.dumps(text).encode()
-
-
 def _is_json(data: bytes) -> bool:
     try:
-        loaded(data)
+        exact_loads(data)
     except ValueError:
         return False
     return True

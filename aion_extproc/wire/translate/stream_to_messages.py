@@ -23,6 +23,7 @@ from aion_extproc.wire.translate.answer_to_messages import (
     BROKEN_OFF,
     NOT_JSON,
     arguments_text,
+    call_id,
     detail,
     is_error,
     made_id,
@@ -34,6 +35,7 @@ from aion_extproc.wire.translate.answer_to_messages import (
     write,
 )
 from aion_extproc.wire.translate.errors import Failure, failure_in, in_band_error
+from aion_extproc.wire.translate.odd_json import dumps
 from aion_extproc.wire.translate.target import Asked
 
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -62,7 +64,8 @@ class _Call:
 
 
 class MessagesStream:
-    """A StreamTranslator; see there. The first chunk is answered at once, the counts follow in message_delta."""
+    """A StreamTranslator; see there. The first chunk is answered at once, with an estimate of the prompt's tokens; the
+    true counts follow in message_delta, whose figures take the place of the earlier ones."""
 
     def __init__(self, asked: Asked) -> None:
         self.usage: Usage | None = None
@@ -185,9 +188,13 @@ class MessagesStream:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": usage_object(self.usage or Usage()),
+            "usage": usage_object(self._counts()),
         }
         self._send("message_start", {"type": "message_start", "message": message})
+
+    def _counts(self) -> Usage:
+        """The server's, which most often come last; until then, and where none come, the estimate."""
+        return self.usage or Usage(input_tokens=self._asked.input_tokens)
 
     def _delta(self, delta: dict[str, Any]) -> None:
         get = delta.get
@@ -243,10 +250,7 @@ class MessagesStream:
                 self._close()
                 return
             self._begin(kind, _EMPTY[kind])
-        try:
-            said = orjson.dumps(text)
-        except TypeError:  # half a surrogate pair
-            said = write(text)
+        said = dumps(text)
         self._out.append(self._head + said + b"}}\n\n")
 
     def _fragment(self, fragment: dict[str, Any]) -> None:
@@ -296,11 +300,9 @@ class MessagesStream:
             self._waiting.pop(0)
 
     def _begin_call(self, call: _Call) -> None:
-        if not call.id or call.id in self._ids:
-            call.id = made_id("call_", b"%b%d" % (self._seed, call.number))
-        self._ids.add(call.id)
+        id = call_id(call.id, call.number, self._seed, self._ids)
         name = self._asked.tool_names.get(call.name, call.name)
-        self._begin("tool", {"type": "tool_use", "id": call.id, "name": name, "input": {}})
+        self._begin("tool", {"type": "tool_use", "id": id, "name": name, "input": {}})
         self._call = call
         self._send_arguments(call)
 
@@ -349,7 +351,7 @@ class MessagesStream:
         self._close_all()  # what came after finish_reason
         reason, sequence = self._ended or ("end_turn", None)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
-        usage = usage_object(self.usage or Usage())
+        usage = usage_object(self._counts())
         self._send("message_delta", {"type": "message_delta", "delta": delta, "usage": usage})
         self._out.append(_STOP)
         self._over = True

@@ -26,6 +26,11 @@ class ChatTarget:
     parallel_tool_calls: bool = True  # takes parallel_tool_calls
     user: bool = True  # takes user (the end user's opaque id)
     longest_tool_name: int = 64
+    # Ids of tool calls: any of up to 40 characters, or nine letters and digits and no others.
+    call_ids: Literal["any", "nine"] = "any"
+    # Any order of roles, or Mistral's: after a tool's result only the assistant speaks, a system message follows
+    # neither of the two, and a beginning of the answer says `prefix: true`.
+    order: Literal["any", "mistral"] = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +39,19 @@ class MessagesTarget:
 
     # How a model is told to think: by {"type": "adaptive"} and output_config.effort, by a budget of tokens, or not.
     thinking: Literal["adaptive", "budget", ""] = "adaptive"
-    effort: bool = True  # takes output_config.effort
+    # How it is told not to; "": it cannot be told. "between_tools" is the least that such a model does.
+    unthinking: Literal["disabled", "between_tools", ""] = "disabled"
+    effort: bool = True  # takes output_config.effort, low to high
+    xhigh: bool = False  # and the effort xhigh
+    max_effort: bool = True  # and the effort max
     json_schema: bool = True  # takes output_config.format
     sampling: bool = True  # takes temperature, top_p and top_k
     image_urls: bool = True  # takes image and document sources of type url
     cache_control: bool = True
+    prefill: bool = True  # goes on from a beginning of the answer: an assistant turn at the end
+    forced_tools: bool = True  # takes tool_choice any and tool
+    system_turns: bool = False  # takes system messages after a user turn
+    checks_thinking: bool = False  # refuses thinking blocks that it has not signed
     max_tokens: int = 8192  # the answer's limit where the client sets none: messages must have one
     longest_tool_name: int = 128
 
@@ -62,3 +75,5 @@ class Asked:
     model: str = ""  # as sent on; for an answer that names none
     wants_usage: bool = False  # a chat stream whose client asked for the usage chunk
     tool_names: Mapping[str, str] = field(default_factory=dict)  # Translated.tool_names
+    # An estimate, for message_start: chat servers count at the end, and Claude Code shows its context from the start.
+    input_tokens: int = 0
