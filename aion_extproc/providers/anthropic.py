@@ -28,17 +28,17 @@ def messages(model: str) -> MessagesTarget:
     found = _VERSION.search(model)
     version = (int(found["major"]), int(found["minor"] or 0)) if found else (99, 0)
     family = (found["family"] if found else None) or ""
+    preview = "mythos-preview" in model  # of no version, and not as new as it looks
     target = MessagesTarget(
         prefill=version < (4, 6),  # https://platform.claude.com/docs/en/api/errors#prefill-not-supported
         forced_tools=_takes_forced_tools(family, version),
-        system_turns=version >= (4, 8) and (family, version) != ("sonnet", (5, 0)),
+        system_turns=version >= (4, 8) and (family, version) != ("sonnet", (5, 0)) and not preview,
         checks_thinking=True,
         max_tokens=32_000,
     )
     if version >= (4, 7):
-        # A token budget is refused, and so are temperature, top_p and top_k. Mythos Preview knows no xhigh.
-        xhigh = "mythos-preview" not in model
-        return replace(target, unthinking=_unthinking(family, version), xhigh=xhigh, sampling=False)
+        # A token budget is refused, and so are temperature, top_p and top_k.
+        return replace(target, unthinking=_unthinking(family, version), xhigh=not preview, sampling=False)
     if version >= (4, 6):
         return target
     if version >= (4, 5):

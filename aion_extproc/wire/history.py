@@ -120,6 +120,9 @@ def chat_turns(raw: bytes, body: dict[str, Any], target: ChatTarget) -> Fitted:
             before = role
         if target.call_ids == "nine":
             edits += _call_ids(raw, message, start)
+    if before == "assistant" and not message.get("tool_calls") and not message.get("prefix"):
+        edits.append((start + 1, start + 1, b'"prefix":true,'))  # without it the request is refused
+        named.add("messages[].prefill")
     return edited(raw, edits), tuple(sorted(named))
 
 

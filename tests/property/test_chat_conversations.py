@@ -1,61 +1,32 @@
-"""Whole chat conversations as Anthropic's Messages API would judge them: its SDK's own types, and the rules on turns,
-calls and results that no type says."""
+"""Whole chat conversations as Anthropic's Messages API would judge them."""
 
 from __future__ import annotations
 
 import json
-import re
-from typing import Any, Union
+from typing import Any
 
 import orjson
 import pytest
-from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
-from pydantic_core import SchemaValidator
 
 from aion_extproc.wire.errors import RequestError
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.request import Request, parse
 from aion_extproc.wire.translate.request_to_messages import to_messages
 from aion_extproc.wire.translate.target import MessagesTarget, Translated
+from tests.property.anthropic_rules import CREATE, judge
 
-LEGAL = re.compile(r"[a-zA-Z0-9_-]+")
 TARGETS = st.sampled_from(
     [
         MessagesTarget(),
         MessagesTarget(thinking="budget", effort=False, longest_tool_name=64),
         MessagesTarget(thinking="", effort=False, json_schema=False, sampling=False, image_urls=False),
         MessagesTarget(cache_control=False, max_tokens=64_000, effort=False),
+        MessagesTarget(system_turns=True, xhigh=True, prefill=False, forced_tools=False, unthinking=""),
+        MessagesTarget(system_turns=True, max_effort=False, unthinking="between_tools"),
     ]
 )
-
-
-def _strict(schema: Any) -> Any:
-    """pydantic's schema of the SDK's types, made to say no: unknown members, lists that are not looked into, and the
-    models of answers, which take anything."""
-    if isinstance(schema, list):
-        return [_strict(item) for item in schema]
-    if isinstance(schema, tuple):
-        return tuple(_strict(item) for item in schema)
-    if not isinstance(schema, dict):
-        return schema
-    if schema.get("type") == "model":
-        return {"type": "none", **({"ref": schema["ref"]} if "ref" in schema else {})}
-    schema = {key: value if key == "metadata" else _strict(value) for key, value in schema.items()}
-    if schema.get("type") == "generator":
-        schema["type"] = "list"
-    open_ended = schema.get("extra_behavior") == "allow" or (schema.get("config") or {}).get("extra_fields_behavior")
-    if schema.get("type") == "typed-dict" and not open_ended:
-        schema["extra_behavior"] = "forbid"
-    return schema
-
-
-_PARAMS = Union[MessageCreateParamsNonStreaming, MessageCreateParamsStreaming]  # noqa: UP007
-CREATE = SchemaValidator(_strict(TypeAdapter(_PARAMS).core_schema))
-# The SDK's types leave them out, since the newest models do not take them; older ones do.
-SAMPLING = ("temperature", "top_p", "top_k")
 
 
 def test_the_judge_says_no() -> None:
@@ -77,98 +48,6 @@ def outcome(request: Request, target: MessagesTarget) -> Translated | RequestErr
         return to_messages(request, "claude", target)
     except RequestError as error:
         return error
-
-
-def judge(translated: Translated, target: MessagesTarget) -> dict[str, Any]:
-    body: dict[str, Any] = orjson.loads(translated.body)
-    CREATE.validate_python({key: value for key, value in body.items() if key not in SAMPLING}, strict=True)
-    _judge_turns(body)
-    _judge_tools(body, target, translated)
-    _judge_settings(body, target)
-    assert list(translated.dropped) == sorted(set(translated.dropped))
-    assert all(name.isascii() and len(name) < 100 for name in translated.dropped)
-    assert "aion_preferences" not in (*body, *translated.dropped)
-    return body
-
-
-def _judge_turns(body: dict[str, Any]) -> None:
-    roles = [message["role"] for message in body["messages"]]
-    assert roles == ["user" if number % 2 == 0 else "assistant" for number in range(len(roles))]
-    calls: list[str] = []
-    seen: set[str] = set()
-    for message in body["messages"]:
-        content = message["content"]
-        assert content
-        kinds = [block["type"] for block in content]
-        if message["role"] == "user":
-            results = [block["tool_use_id"] for block in content if block["type"] == "tool_result"]
-            assert sorted(results) == sorted(calls)
-            assert kinds[: len(results)] == ["tool_result"] * len(results)
-            calls = []
-        else:
-            assert kinds == sorted(kinds, key=["thinking", "redacted_thinking", "text", "tool_use"].index) or set(
-                kinds
-            ) >= {"thinking", "redacted_thinking"}
-            calls = [block["id"] for block in content if block["type"] == "tool_use"]
-            assert all(LEGAL.fullmatch(call) for call in calls)
-            assert len(set(calls)) == len(calls)
-            assert not seen & set(calls)
-            seen.update(calls)
-        _judge_texts(content)
-    assert not calls
-    _judge_texts(body.get("system", []))
-    last = body["messages"][-1]
-    if last["role"] == "assistant":
-        assert last["content"][-1]["text"] == last["content"][-1]["text"].rstrip()
-
-
-def _judge_texts(content: list[dict[str, Any]]) -> None:
-    for block in content:
-        if block["type"] == "text":
-            assert block["text"].strip()
-        elif block["type"] == "tool_result":
-            _judge_texts(block.get("content", []))
-
-
-def _judge_tools(body: dict[str, Any], target: MessagesTarget, translated: Translated) -> None:
-    names = [tool["name"] for tool in body.get("tools", [])]
-    used = [
-        block["name"] for message in body["messages"] for block in message["content"] if block["type"] == "tool_use"
-    ]
-    for name in [*names, *used]:
-        assert LEGAL.fullmatch(name)
-        assert len(name) <= target.longest_tool_name
-    assert len(set(names)) == len(names)
-    assert names or not used
-    assert all(tool["input_schema"]["type"] == "object" for tool in body.get("tools", []))
-    choice = body.get("tool_choice")
-    assert choice is None or names
-    if choice is not None and choice["type"] == "tool":
-        assert choice["name"] in names
-    assert all(sent != name for sent, name in translated.tool_names.items())
-
-
-def _judge_settings(body: dict[str, Any], target: MessagesTarget) -> None:
-    assert body["max_tokens"] >= 1
-    assert str(body).count("'cache_control'") <= (4 if target.cache_control else 0)
-    thinks = body.get("thinking", {}).get("type") in ("adaptive", "enabled")
-    if thinks:
-        assert target.thinking
-        assert "temperature" not in body
-        assert "top_k" not in body
-        assert body.get("top_p", 1) >= 0.95
-        assert body.get("tool_choice", {}).get("type") not in ("any", "tool")
-        assert body["messages"][-1]["role"] == "user"
-        assert body["thinking"].get("budget_tokens", 0) < body["max_tokens"]
-    assert 0 <= body.get("temperature", 0) <= 1
-    assert not {"temperature", "top_p"} <= body.keys()
-    assert target.sampling or not set(SAMPLING) & body.keys()
-    output = body.get("output_config", {})
-    assert target.effort or "effort" not in output
-    if "format" in output:
-        assert target.json_schema
-        assert body["messages"][-1]["role"] == "user"
-    assert all(stop.strip() for stop in body.get("stop_sequences", []))
 
 
 # Conversations that a client may well hold.
@@ -280,8 +159,9 @@ def test_a_conversation_becomes_one_that_anthropic_takes(body: dict[str, Any], t
     translated = outcome(parse(orjson.dumps(body), Format.OPENAI), target)
     if isinstance(translated, RequestError):
         # Nothing to say at all, and what such a target cannot be sent.
-        assert translated.code in ("empty_messages", "unsupported_content")
+        assert translated.code in ("empty_messages", "unsupported_content", "unsupported_prefill")
         assert translated.code != "unsupported_content" or not target.image_urls
+        assert translated.code != "unsupported_prefill" or not target.prefill
         return
     sent = judge(translated, target)
     assert sent["max_tokens"] == body.get("max_tokens", target.max_tokens)

@@ -4,6 +4,8 @@ RequestError is raised for anything that a request may hold."""
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -35,6 +37,10 @@ TARGETS = st.builds(
     parallel_tool_calls=st.booleans(),
     user=st.booleans(),
     longest_tool_name=st.sampled_from([64, 20]),
+    sampling=st.booleans(),
+    stream_options=st.booleans(),
+    call_ids=st.sampled_from(["any", "nine"]),
+    order=st.sampled_from(["any", "mistral"]),
 )
 WORDS = st.sampled_from(["hi", "two\nlines", "é😀 世界", "Error: no", "  "])
 NAMES = st.sampled_from(["Read", "mcp__server__a.b", "x" * 90, "y" * 90 + "z"])
@@ -186,10 +192,32 @@ def test_what_comes_out_is_a_chat_request(body: dict[str, Any], target: ChatTarg
             continue
         assert answered == set(called)
         called, answered = [call["id"] for call in message.get("tool_calls", ())], set()
-        assert all(len(id) <= 40 for id in called)
+        assert all(legal_id(id, target) for id in called)
         assert len(set(called)) == len(called)
         if message["role"] == "assistant":
             assert message["content"] or called or message.keys() - {"role", "content"}
+    if target.order == "mistral":
+        check_mistrals_order(chat["messages"])
+    assert target.sampling or not {"temperature", "top_p"} & chat.keys()
+    assert target.stream_options or "stream_options" not in chat
+
+
+def legal_id(id: str, target: ChatTarget) -> bool:
+    return len(id) <= 40 if target.call_ids == "any" else re.fullmatch("[a-zA-Z0-9]{9}", id) is not None
+
+
+def check_mistrals_order(messages: list[dict[str, Any]]) -> None:
+    """As its validator has it: https://github.com/mistralai/mistral-common, protocol/instruct/validator.py."""
+    after = {
+        "system": {"user", "assistant", "system"},
+        "user": {"assistant", "system", "user"},
+        "assistant": {"assistant", "user", "tool"},
+        "tool": {"assistant", "tool"},
+    }
+    for one, other in pairwise(messages):
+        assert other["role"] in after[one["role"]]
+    if messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
+        assert messages[-1]["prefix"] is True
 
 
 def blocks_of(body: dict[str, Any]) -> list[dict[str, Any]]:

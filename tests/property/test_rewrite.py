@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from aion_extproc.wire.format import Format
-from aion_extproc.wire.members import members
-from aion_extproc.wire.request import _apply, _edits, _plain_edits, parse, rewrite
+from aion_extproc.wire.members import edited, members
+from aion_extproc.wire.request import _edits, _plain_edits, parse, rewrite
 from tests.property.documents import VALUES, objects, read, requests, strings
 from tests.property.reference import check
 
@@ -23,7 +23,7 @@ def test_only_what_must_change_changes(raw: bytes, new: str, ask: bool, format: 
     out = rewrite(request, new, ask_usage=ask)
     check(raw, out, new, ask)
     # Both ways of finding the places lead to the same bytes.
-    assert _apply(raw, _edits(request, new, ask)) == out
+    assert edited(raw, _edits(request, new, ask)) == out
     event("slow" if _plain_edits(request, new, ask) is None else "quick")
 
 

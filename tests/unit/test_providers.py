@@ -219,6 +219,40 @@ def test_what_a_claude_takes_follows_from_its_generation(
 
 
 @pytest.mark.parametrize(
+    ("model", "unthinking", "xhigh", "max_effort", "prefill", "forced", "system"),
+    [
+        ("claude-haiku-5-5", "disabled", True, True, False, True, True),
+        ("anthropic/claude-sonnet-5.5", "between_tools", True, True, False, False, True),
+        ("claude-opus-5-5", "", True, True, False, False, True),
+        ("claude-fable-5-1", "", True, True, False, False, True),
+        ("claude-fable-5", "", True, True, False, True, True),
+        ("claude-opus-5", "disabled", True, True, False, True, True),
+        ("claude-sonnet-5", "disabled", True, True, False, True, False),
+        ("claude-mythos-preview", "", False, True, False, False, False),
+        ("claude-opus-4-8", "disabled", True, True, False, True, True),
+        ("claude-opus-4-7", "disabled", True, True, False, True, False),
+        ("claude-sonnet-4-6", "disabled", False, True, False, True, False),
+        ("claude-opus-4-5-20251101", "disabled", False, False, True, True, False),
+        ("claude-3-5-haiku-20241022", "", False, True, True, True, False),
+    ],
+)
+def test_what_a_claude_refuses_follows_from_its_generation_and_family(
+    model: str, unthinking: str, xhigh: bool, max_effort: bool, prefill: bool, forced: bool, system: bool
+) -> None:
+    target = anthropic.messages(model)
+    assert (target.unthinking, target.xhigh, target.max_effort) == (unthinking, xhigh, max_effort)
+    assert (target.prefill, target.forced_tools, target.system_turns) == (prefill, forced, system)
+    assert target.checks_thinking
+    assert not bedrock.messages(model).system_turns
+    assert not anthropic.messages("deepseek/deepseek-v4").checks_thinking
+
+
+def test_mistral_refuses_what_it_does_not_know() -> None:
+    target = KINDS["mistral"].chat("mistral-large-4")
+    assert (target.call_ids, target.order, target.user, target.stream_options) == ("nine", "mistral", False, False)
+
+
+@pytest.mark.parametrize(
     ("model", "limit", "effort", "no_tools"),
     [
         ("gpt-4o-mini", "max_completion_tokens", False, False),

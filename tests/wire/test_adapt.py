@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aion_extproc.wire.adapt import adapt_chat, adapt_messages
+from aion_extproc.wire.errors import RequestError
 from aion_extproc.wire.translate.target import ChatTarget, MessagesTarget
 from tests.property.documents import VALUES, objects, read, spelled, strings
 
@@ -19,6 +20,12 @@ NEW = MessagesTarget(thinking="adaptive", sampling=False)
 REASONING = ChatTarget(max_tokens="max_completion_tokens", reasoning_effort=True, sampling=False)
 NO_TOOLS = ChatTarget(max_tokens="max_completion_tokens", reasoning_effort=True, tools_need_no_reasoning=True)
 SIMPLE = ChatTarget(stream_options=False)
+PICKY = ChatTarget(user=False, parallel_tool_calls=False)
+OPUS = MessagesTarget(unthinking="", xhigh=True, prefill=False, forced_tools=False)
+SONNET = MessagesTarget(unthinking="between_tools", xhigh=True)
+OFF: dict[str, Any] = {"thinking": {"type": "disabled"}}
+LEAST: dict[str, Any] = {"thinking": {"type": "between_tools"}}
+HI = [{"role": "user", "content": "hi"}]
 CLAUDE_CODE = {
     "thinking": {"type": "adaptive", "display": "updates"},
     "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
@@ -56,6 +63,8 @@ def messages(body: dict[str, Any], target: MessagesTarget) -> tuple[dict[str, An
         ),
         ({"reasoning_effort": "low"}, NO_TOOLS, {"reasoning_effort": "low"}, ()),
         ({"stream_options": {"include_usage": True}}, SIMPLE, {}, ()),
+        ({"user": "u", "parallel_tool_calls": False}, PICKY, {}, ("parallel_tool_calls", "user")),
+        ({"parallel_tool_calls": True}, PICKY, {}, ()),
     ],
 )
 def test_chat(body: dict[str, Any], target: ChatTarget, adapted: dict[str, Any], dropped: tuple[str, ...]) -> None:
@@ -90,12 +99,45 @@ def test_chat(body: dict[str, Any], target: ChatTarget, adapted: dict[str, Any],
         ),
         ({"temperature": 1, "top_k": 1, "top_p": 0.3}, NEW, {}, ("top_k", "top_p")),
         ({"temperature": 0.2}, OLD, {"temperature": 0.2}, ()),
+        (OFF, OPUS, {}, ("thinking",)),
+        (OFF, SONNET, LEAST, ("thinking",)),
+        (LEAST, SONNET, LEAST, ()),
+        (LEAST, BUDGET, OFF, ("thinking",)),
+        (LEAST, OLD, {}, ("thinking",)),
+        ({"output_config": {"effort": "xhigh"}}, SONNET, {"output_config": {"effort": "xhigh"}}, ()),
+        ({"output_config": {"effort": "xhigh"}}, NEW, {"output_config": {"effort": "high"}}, ("output_config.effort",)),
+        (
+            {**LEAST, "output_config": {"effort": "max"}},
+            SONNET,
+            {**LEAST, "output_config": {"effort": "high"}},
+            ("output_config.effort",),
+        ),
+        ({"tool_choice": {"type": "any"}}, OPUS, {"tool_choice": {"type": "auto"}}, ("tool_choice",)),
+        (
+            {"tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}},
+            OPUS,
+            {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+            ("tool_choice",),
+        ),
+        ({"tool_choice": {"type": "none"}}, OPUS, {"tool_choice": {"type": "none"}}, ()),
     ],
 )
 def test_messages(
     body: dict[str, Any], target: MessagesTarget, adapted: dict[str, Any], dropped: tuple[str, ...]
 ) -> None:
     assert messages({"model": "m", **body}, target) == ({"model": "m", **adapted}, dropped)
+
+
+@pytest.mark.parametrize("content", ["So", [{"type": "text", "text": "So"}], []])
+def test_a_beginning_that_the_model_would_not_go_on_with_is_refused(content: Any) -> None:
+    body = {"messages": [*HI, {"role": "assistant", "content": content}]}
+    with pytest.raises(RequestError) as raised:
+        messages(body, OPUS)
+    assert (raised.value.code, raised.value.param) == ("unsupported_prefill", "messages[1]")
+    assert messages(body, NEW) == (body, ())
+    # What a server's own tools have paused is no beginning of ours.
+    paused = {"messages": [*HI, {"role": "assistant", "content": [{"type": "web_search_tool_result"}]}]}
+    assert messages(paused, OPUS) == (paused, ())
 
 
 def test_the_bytes_of_a_kept_value_are_the_client_s() -> None:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from aion_extproc.accounting.usage import Usage
-from aion_extproc.wire.answer import StreamUsage, answer_usage
+from aion_extproc.wire.answer import StreamUsage, answer_usage, chat_usage
 from aion_extproc.wire.format import Format
 from tests.support.answers import CHAT, CHAT_EVENTS, CHAT_USAGE, DONE, MESSAGE, MESSAGE_EVENTS
 
@@ -141,3 +141,18 @@ def test_counts_that_are_none(format: Format) -> None:
     found = answer_usage(orjson.dumps({"usage": dict.fromkeys(names, 2**64 - 1)}), format)
     assert found is not None
     assert 10**9 < found.input_tokens < 2**63
+
+
+@pytest.mark.parametrize(
+    ("members", "cached"),
+    [
+        ({"prompt_cache_hit_tokens": 7, "prompt_cache_miss_tokens": 3}, 7),  # DeepSeek
+        ({"cached_tokens": 7}, 7),  # Moonshot
+        ({"cached_tokens": 7, "prompt_tokens_details": {"cached_tokens": 4}}, 4),
+        ({"prompt_cache_hit_tokens": 7, "prompt_tokens_details": {"cached_tokens": 0}}, 0),
+        ({"cached_tokens": 7, "prompt_tokens_details": None}, 7),
+        ({"cached_tokens": None, "prompt_cache_hit_tokens": "x"}, 0),
+    ],
+)
+def test_cached_tokens_wherever_they_stand(members: dict[str, Any], cached: int) -> None:
+    assert chat_usage({"prompt_tokens": 10, "completion_tokens": 2, **members}) == Usage(10, 2, cached)

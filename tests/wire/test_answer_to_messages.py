@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import anthropic
@@ -209,3 +210,16 @@ def test_arguments_nested_deeper_than_anything_can_write() -> None:
     with pytest.raises(AnswerError) as raised:
         answer_to_messages(body, Asked())
     assert raised.value.code == "bad_answer"
+
+
+def test_ids_that_anthropic_refuses_are_changed() -> None:
+    ids = ["functions.Read:0", "functions:Read.0", "call_1-A", "日", "functions.Read:0"]
+    blocks = used(*(call("{}", id) for id in ids))
+    given = [block["id"] for block in blocks]
+    assert all(re.fullmatch("[a-zA-Z0-9_-]+", id) for id in given)
+    assert len(set(given)) == len(ids)
+    assert given[0].startswith("functions_Read_0_")
+    assert given[2] == "call_1-A"
+    assert given == [block["id"] for block in used(*(call("{}", id) for id in ids))]
+    # Another answer's are others: servers begin to count anew in each.
+    assert given[0] != used(call("{}", ids[0]))[0]["id"]

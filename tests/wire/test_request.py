@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aion_extproc.wire.conversation import Preferences
 from aion_extproc.wire.errors import RequestError, error_body
 from aion_extproc.wire.format import Format
+from aion_extproc.wire.reading import conversation, estimate_input_tokens
 from aion_extproc.wire.request import Request, parse
 
 QUICK = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
@@ -134,6 +135,17 @@ def test_refusals_of_one_format_only() -> None:
     no_content = encode(messages=[{"role": "assistant", "tool_calls": []}])
     assert refused(no_content, Format.ANTHROPIC).param == "messages[0].content"
     assert parse(no_content, Format.OPENAI).messages
+
+
+def test_a_system_message_may_only_say_the_effort() -> None:
+    """A beta of Anthropic's: neither content nor an output_config is refused there too."""
+    effort = {"role": "system", "output_config": {"effort": "low"}}
+    found = parse(encode(messages=[*GOOD["messages"], effort]), Format.ANTHROPIC)
+    assert conversation(found).system == ()
+    assert estimate_input_tokens(found) > 0
+    for bad in ({"role": "system"}, {**effort, "role": "user"}, {**effort, "output_config": 1}):
+        error = refused(encode(messages=[*GOOD["messages"], bad]), Format.ANTHROPIC)
+        assert error.param == f"messages[{len(GOOD['messages'])}].content"
 
 
 @pytest.mark.parametrize(

@@ -318,3 +318,27 @@ def test_a_text_cut_inside_a_character() -> None:
     raw = b'{"model":"m","messages":[{"role":"user","content":"a\\ud83d"}],"tools":[]}'
     got = to_messages(parse(raw, Format.OPENAI), "claude", PLAIN)
     assert orjson.loads(got.body)["messages"][0]["content"] == [text("a?")]
+
+
+def test_system_messages_stay_where_the_model_takes_them() -> None:
+    target = MessagesTarget(system_turns=True)
+    note, answer = {"role": "system", "content": "now in French"}, {"role": "assistant", "content": "oui"}
+    turn = {"role": "system", "content": [text("now in French")]}
+    assert [message["role"] for message in talk(USER, note, answer, USER, target=target)] == [
+        *("user", "system", "assistant", "user"),
+    ]
+    assert talk(USER, note, target=target)[1] == turn
+    assert talk(USER, note, note, answer, USER, target=target)[1]["content"] == [text("now in French")] * 2
+    assert talk(calls(call("a")), result("a"), note, target=target)[-1] == turn
+    assert dropped(target, messages=[USER, note, answer, USER]) == ()
+    for elsewhere in ([USER, note, USER], [USER, answer, note, USER], [USER, answer, note]):
+        found = talk(*elsewhere, target=target)
+        assert all(message["role"] != "system" for message in found)
+        assert "now in French" in str(found)
+        assert dropped(target, messages=elsewhere) == ("messages[].role",)
+
+
+def test_a_beginning_that_the_model_would_not_go_on_with_is_refused() -> None:
+    messages = [USER, {"role": "assistant", "content": "So"}]
+    assert refused(MessagesTarget(prefill=False), messages=messages) == ("unsupported_prefill", "messages[1]")
+    assert talk(*messages)[-1]["role"] == "assistant"

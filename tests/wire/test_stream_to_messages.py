@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -210,6 +211,14 @@ def test_ids_that_are_missing_or_come_twice() -> None:
     assert ids[1] == "a"
 
 
+def test_ids_that_anthropic_refuses_are_changed() -> None:
+    odd = [fragment(0, "{}", "functions.Read:0", "Read"), fragment(1, "{}", "functions.Read:0", "Read"), *end()]
+    ids = [block["id"] for block in blocks(*odd)]
+    assert all(re.fullmatch("[a-zA-Z0-9_-]+", id) for id in ids)
+    assert len(set(ids)) == 2
+    assert ids == [block["id"] for block in blocks(*odd)]
+
+
 def test_names_are_the_clients() -> None:
     message = read(fragment(0, "{}", "a", "short_1"), *end(), asked=Asked(tool_names={"short_1": "mcp__a.long"}))
     assert message.content[0].to_dict()["name"] == "mcp__a.long"
@@ -260,44 +269,20 @@ def test_usage_wherever_it_stands() -> None:
     assert (nothing.usage.input_tokens, nothing.usage.output_tokens) == (0, 0)
 
 
+def test_the_estimate_stands_until_the_server_counts() -> None:
+    asked = Asked(input_tokens=1234)
+    _, out = run(*TEXT, asked=asked)
+    start, last = events(out)[0]["message"]["usage"], events(out)[-2]["usage"]
+    assert (start["input_tokens"], last["input_tokens"]) == (1234, 6)
+    counts = read(*TEXT, asked=asked).usage
+    assert (counts.input_tokens, counts.cache_read_input_tokens, counts.output_tokens) == (6, 4, 3)
+    assert read(*TEXT[:2], chunk(finish="stop"), DONE, asked=asked).usage.input_tokens == 1234
+    assert run(*TEXT[:2], chunk(finish="stop"), DONE, asked=asked)[0].usage is None
+
+
 def test_keep_alives_are_pings() -> None:
     _, out = run(b": OPENROUTER PROCESSING\n\n", *TEXT)
     assert [event["type"] for event in events(out)][:2] == ["ping", "message_start"]
-
-
-def failed(*chunks: bytes) -> tuple[str, dict[str, Any]]:
-    stream, out = run(*chunks)
-    found = events(out)
-    assert [event["type"] for event in found].count("error") == 1
-    last: dict[str, Any] = found[-1]
-    assert last["type"] == "error"
-    assert stream.feed(TEXT[1]) == stream.finish() == b""
-    with pytest.raises(anthropic.APIStatusError):
-        read(*chunks)
-    return stream.error, last["error"]
-
-
-def test_errors_in_the_stream() -> None:
-    error, said = failed(*BROKEN)
-    assert (error, said) == ("error_event", {"type": "overloaded_error", "message": "out of memory"})
-    assert failed(data({"object": "error", "message": "no", "code": 400}))[1]["type"] == "invalid_request_error"
-    assert failed(*TEXT[:2], chunk(finish="error"))[0] == "error_event"
-    short = failed(*TEXT[:2], chunk(finish="insufficient_system_resource"))
-    assert (short[0], short[1]["type"]) == ("error_event", "overloaded_error")
-
-
-@pytest.mark.parametrize("rubbish", [b"<html>", b"[1]", b'"x"', b"{", b"\xff"])
-def test_a_stream_that_is_none(rubbish: bytes) -> None:
-    assert failed(ROLE, data(rubbish), *TEXT)[0] == "bad_stream"
-
-
-def test_a_stream_that_is_cut() -> None:
-    for chunks in ([], TEXT[:1], TEXT[:2], CALLS[:3], [*TEXT[:2], TEXT[2][:30]], [DONE]):
-        assert failed(*chunks)[0] == "cut_stream"
-
-
-def test_an_event_without_end_is_not_kept() -> None:
-    assert failed(ROLE, *[b"data: " + b"x" * (8 << 20)] * 5)[0] == "bad_stream"
 
 
 def test_half_a_surrogate_pair_is_passed_on() -> None:
