@@ -9,11 +9,9 @@ import orjson
 from aion_extproc.wire.translate.target import Asked
 
 
-def encode_asked(asked: Asked, request_id: str) -> str:
-    return orjson.dumps({"asked": asdict(asked), "request_id": request_id}).decode()
+def encode_asked(asked: Asked) -> str:
+    return orjson.dumps(asdict(asked)).decode()
 
 
-def decode_asked(text: str) -> tuple[Asked, str]:
-    """The request's traits and its id."""
-    plain = orjson.loads(text)
-    return Asked(**plain["asked"]), plain["request_id"]
+def decode_asked(text: str) -> Asked:
+    return Asked(**orjson.loads(text))

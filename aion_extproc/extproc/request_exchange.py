@@ -48,7 +48,8 @@ _KNOWN_PATHS = ", ".join(f"POST /v1{suffix}" for suffix in _SUFFIXES)
 _PRIVATE_HEADERS = frozenset(
     {"authorization", "x-api-key", "cookie", "x-tenant-id", "openai-organization", "openai-project"}
 )
-_PRIVATE_PREFIXES: tuple[str, ...] = ("x-aion-", "x-envoy-", "x-amz-")  # the last would be signed with what a cloud's key signs
+# The last of them would be signed together with what a cloud's key signs.
+_PRIVATE_PREFIXES: tuple[str, ...] = ("x-aion-", "x-envoy-", "x-amz-")
 _ANTHROPIC_PREFIX = "anthropic-"  # -version, -beta, -dangerous-direct-browser-access: nothing to other providers
 _MOST_TRIED = 4  # models that are asked whether they can take a request which the first one cannot
 _TTL = re.compile(rb'"ttl"\s*+:\s*+"(5m|1h)"')
@@ -208,8 +209,9 @@ class RequestExchange:
         if sent.dropped:
             metadata["dropped"] = ",".join(sent.dropped)
         if sent.way == RESPONSE_TRANSLATE:
-            asked = Asked(model.id, request.wants_usage, sent.tool_names, tokens)
-            metadata["asked"] = encode_asked(asked, self._headers.get("x-request-id", ""))
+            request_id = self._headers.get("x-request-id", "")
+            asked = Asked(model.id, request.wants_usage, sent.tool_names, tokens, request_id)
+            metadata["asked"] = encode_asked(asked)
         # Attempts across clusters need the request rewritten for each; until then the first is the only one.
         return Proceed(
             set_headers=self._outgoing(request, sent, model.id, provider),

@@ -43,12 +43,12 @@ class ResponseExchange:
     """
 
     def __init__(
-        self, policy: Policy, facts: Facts | None, asked: Asked | None = None, request_id: str = "", now: int = 0
+        self, policy: Policy, facts: Facts | None, asked: Asked | None = None, now: int = 0
     ) -> None:
         self._policy = policy
         self._facts = facts or Facts()
         self._asked = asked
-        self._request_id = request_id
+        self._request_id = asked.request_id if asked is not None else ""
         self._now = now
         self._status = 0
         self._content_type = ""

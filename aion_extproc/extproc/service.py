@@ -124,8 +124,8 @@ class Service:
 
     def _answer(self, metadata: pb.Metadata) -> ResponseExchange:
         text, translation = metadata_text(metadata, "facts"), metadata_text(metadata, "asked")
-        asked, request_id = decode_asked(translation) if translation else (None, "")
-        return ResponseExchange(self.policy, decode(text) if text else None, asked, request_id, int(time.time()))
+        asked = decode_asked(translation) if translation else None
+        return ResponseExchange(self.policy, decode(text) if text else None, asked, int(time.time()))
 
     async def access_logs(
         self, messages: AsyncIterable[pb.StreamAccessLogsMessage], context: Context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Literal
 
 from aion_extproc.providers.base import DefaultModel, Kind
 from aion_extproc.wire.endpoint import Endpoint
@@ -21,13 +22,15 @@ def chat(model: str) -> ChatTarget:
     max_tokens, not all of them max_completion_tokens."""
     gpt = _GPT.search(model)
     if gpt is None:
-        reasoning = replace(_OPENAI, reasoning_effort=True, sampling=False)
+        reasoning = replace(_OPENAI, reasoning_effort=True, sampling="never")
         return reasoning if _REASONING.search(model) else ChatTarget()
     version = (int(gpt[1]), int(gpt[2] or 0))
     # The "chat" variants of GPT-5 do not reason.
     reasons = version >= (5, 0) and "-chat" not in model
-    # Later ones take a temperature as long as they do not reason, which is what they do unless they are told to.
-    sampling = not reasons or version >= (5, 1)
+    # Of those that reason, 5.1 to 5.5 do so only when told to, and take a temperature as long as they do not.
+    sampling: Literal["always", "unthinking", "never"] = "always"
+    if reasons:
+        sampling = "unthinking" if (5, 1) <= version < (5, 6) else "never"
     # https://community.openai.com/t/gpt-5-6-chat-completion-reasoning-effort-bug-behavior-change/1386454
     no_tools = reasons and version >= (5, 6)
     return replace(_OPENAI, reasoning_effort=reasons, tools_need_no_reasoning=no_tools, sampling=sampling)

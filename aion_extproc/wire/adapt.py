@@ -54,7 +54,8 @@ def adapt_chat(raw: bytes, body: dict[str, Any], target: ChatTarget) -> tuple[by
         changes["parallel_tool_calls"] = None
         if body["parallel_tool_calls"] is False:
             dropped.add("parallel_tool_calls")
-    if not target.sampling:
+    reasons = effort not in (None, "none")
+    if target.sampling == "never" or (target.sampling == "unthinking" and reasons):
         for name in _SAMPLING:
             # 1 is what these models do anyway.
             if body.get(name) is not None:

@@ -186,7 +186,7 @@ def test_a_model_of_the_other_api_gets_its_own_format(path: str, model: str, sen
     found = facts_of(reply)
     assert (found.format, found.path) == ("openai" if path == CHAT_PATH else "anthropic", path)
     assert Endpoint(found.endpoint).format != found.format
-    assert decode_asked(reply.metadata["asked"])[1] == "id-7"
+    assert decode_asked(reply.metadata["asked"]).request_id == "id-7"
     assert ("seed" if path == CHAT_PATH else "top_k") in reply.metadata["dropped"].split(",")
     gone = {"anthropic-beta", "anthropic-version"} if sent_to == CHAT_PATH else set()
     assert set(reply.remove_headers) == gone

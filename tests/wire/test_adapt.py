@@ -17,7 +17,8 @@ from tests.property.documents import VALUES, objects, read, spelled, strings
 OLD = MessagesTarget(thinking="", effort=False)
 BUDGET = MessagesTarget(thinking="budget", effort=False)
 NEW = MessagesTarget(thinking="adaptive", sampling=False)
-REASONING = ChatTarget(max_tokens="max_completion_tokens", reasoning_effort=True, sampling=False)
+REASONING = ChatTarget(max_tokens="max_completion_tokens", reasoning_effort=True, sampling="never")
+SOMETIMES = ChatTarget(reasoning_effort=True, sampling="unthinking")
 NO_TOOLS = ChatTarget(max_tokens="max_completion_tokens", reasoning_effort=True, tools_need_no_reasoning=True)
 SIMPLE = ChatTarget(stream_options=False)
 PICKY = ChatTarget(user=False, parallel_tool_calls=False)
@@ -53,6 +54,8 @@ def messages(body: dict[str, Any], target: MessagesTarget) -> tuple[dict[str, An
         ({"temperature": 0.5, "top_p": 1}, REASONING, {}, ("temperature",)),
         ({"reasoning_effort": "high"}, REASONING, {"reasoning_effort": "high"}, ()),
         ({"reasoning_effort": "high"}, SIMPLE, {}, ("reasoning_effort",)),
+        ({"temperature": 0}, SOMETIMES, {"temperature": 0}, ()),
+        ({"temperature": 0, "reasoning_effort": "low"}, SOMETIMES, {"reasoning_effort": "low"}, ("temperature",)),
         ({"reasoning_effort": "none"}, SIMPLE, {}, ()),
         ({"tools": [{}]}, NO_TOOLS, {"reasoning_effort": "none", "tools": [{}]}, ()),
         (

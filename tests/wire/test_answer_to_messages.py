@@ -43,7 +43,8 @@ def test_an_answer_that_the_sdk_reads() -> None:
     client = anthropic.Anthropic(api_key="x", base_url="http://x.test", http_client=httpx2.Client(transport=transport))
     message = client.messages.create(model="m", max_tokens=9, messages=[{"role": "user", "content": "2+2"}])
     assert message.content[0].to_dict() == {"type": "text", "text": "four é😀"}
-    assert (message.id, message.model, message.role, message.type) == ("chatcmpl-1", "m", "assistant", "message")
+    assert (message.model, message.role, message.type) == ("m", "assistant", "message")
+    assert re.fullmatch("msg_[0-9a-f]{24}", message.id)
     assert (message.stop_reason, message.stop_sequence) == ("end_turn", None)
     # Anthropic counts what was read from the cache apart.
     assert message.usage.input_tokens == 600

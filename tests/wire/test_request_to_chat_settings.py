@@ -145,7 +145,7 @@ def test_parameters() -> None:
 
 
 def test_parameters_that_the_target_refuses() -> None:
-    target = ChatTarget(sampling=False, stream_options=False)
+    target = ChatTarget(sampling="never", stream_options=False)
     out = translated(target, temperature=0.5, top_p=1, stream=True)
     assert json.loads(out.body) == {"model": "small", "messages": HI, "max_tokens": 10, "stream": True}
     assert out.dropped == ("temperature",)

@@ -117,7 +117,7 @@ STREAMS = {
 def test_text() -> None:
     message = read(*TEXT)
     assert [block.to_dict() for block in message.content] == [{"type": "text", "text": "four é 😀\n  def"}]
-    assert (message.id, message.model, message.stop_reason) == ("chatcmpl-1", "m", "end_turn")
+    assert (message.model, message.stop_reason) == ("m", "end_turn")
     counts = message.usage
     assert (counts.input_tokens, counts.cache_read_input_tokens, counts.output_tokens) == (6, 4, 3)
 

@@ -53,13 +53,14 @@ def answer_to_messages(body: bytes, asked: Asked) -> bytes:
         raise AnswerError("error_answer", *BROKEN_OFF[finish])
     refusal = message.get("refusal")
     content = [*thoughts(message), *_contents(message.get("content")), *_texts(refusal)]
-    calls = list(_calls(message, hashlib.sha256(body).digest(), asked))
+    seed = asked.request_id.encode() or body
+    calls = list(_calls(message, hashlib.sha256(seed).digest(), asked))
     reason, sequence = stop(choice, bool(calls), bool(refusal))
-    model, id = answer.get("model"), answer.get("id")
+    model = answer.get("model")
     counts = chat_usage(usage) if isinstance(usage := reported(answer, choice), dict) else Usage()
     return write(
         {
-            "id": id if isinstance(id, str) and id else made_id("msg_", body),
+            "id": made_id("msg_", seed),
             "type": "message",
             "role": "assistant",
             "model": model if isinstance(model, str) and model else asked.model,
@@ -155,7 +156,7 @@ def arguments_text(arguments: object) -> str:
 
 
 def made_id(prefix: str, seed: bytes) -> str:
-    """An id for what came without one: the same for the same answer."""
+    """An id of our own: the same for the same request."""
     return prefix + hashlib.sha256(seed).hexdigest()[:24]
 
 

@@ -71,7 +71,6 @@ def _body(request: Request, source: dict[str, Any], model: str, context: Context
     body["messages"] = turns.finished()
     if request.max_tokens is not None:
         body[target.max_tokens] = request.max_tokens
-    _sampling(source, body, context)
     if stops := source.get("stop_sequences"):
         if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
             wrong("stop_sequences", "a list of strings")
@@ -81,6 +80,7 @@ def _body(request: Request, source: dict[str, Any], model: str, context: Context
     _format(source, output, body, context)
     body |= tools(source, turns, context)
     _reasoning(source, turns.effort, body, context)
+    _sampling(source, body, context)
     if request.stream:
         body["stream"] = True
         if target.stream_options:
@@ -101,12 +101,14 @@ def _refuse_what_asks_for_more(source: dict[str, Any], context: Context) -> None
 
 
 def _sampling(source: dict[str, Any], body: dict[str, Any], context: Context) -> None:
+    reasons = body.get("reasoning_effort") not in (None, "none")
+    takes = context.target.sampling == "always" or (context.target.sampling == "unthinking" and not reasons)
     for name in ("temperature", "top_p"):
         if (value := source.get(name)) is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             wrong(name, "a number")
-        if context.target.sampling:
+        if takes:
             body[name] = value
         elif value != 1:  # which is what such a model does anyway
             context.drop(name)

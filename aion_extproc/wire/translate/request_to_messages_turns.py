@@ -90,6 +90,7 @@ class Turns:
         self._turn: _Assistant | _User | None = None
         self._open: list[_Call] = []
         self._ids: set[str] = set()  # all ids sent so far: they must be unique
+        self._last_role = ""  # of the client's messages
 
     def add(self, index: int, message: dict[str, Any]) -> None:
         role, where = message["role"], f"messages[{index}]"
@@ -97,6 +98,7 @@ class Turns:
         if role not in _KNOWN:
             refuse("invalid_value", f"{where}.role", "must be system, developer, user, assistant, tool or function.")
         self._context.drop_others(message, _KNOWN[role], "messages[].")
+        self._last_role = role
         if role == "assistant":
             self._assistant(message, where, index)
             return
@@ -126,6 +128,9 @@ class Turns:
             self._refuse_open()
         if self.messages[0]["role"] == "assistant":
             self.messages.insert(0, {"role": "user", "content": text_block(_OPENING)})
+        if self.messages[-1]["role"] == "assistant" and self._last_role == "user":
+            # Nothing was left of the user's last words; without any the assistant would go on with its own.
+            self.messages.append({"role": "user", "content": text_block(_OPENING)})
         last = self.messages[-1]
         if last["role"] == "assistant" and last["content"][-1]["type"] == "text":
             # The answer goes on from here, and Anthropic refuses white space at its end.

@@ -74,7 +74,7 @@ class MessagesStream:
         self._asked = asked
         self._reader = SseReader()
         self._out: list[bytes] = []
-        self._seed = b""  # of made-up ids: the digest of the first chunk; b"" before it
+        self._seed = b""  # of ids; b"" before the first chunk
         self._over = False  # nothing more comes out
         self._ended: tuple[str, str | None] | None = None  # stop_reason and stop_sequence
         self._refused = False
@@ -178,10 +178,11 @@ class MessagesStream:
             self._ended = stop(choice, self._called > 0, self._refused)
 
     def _start(self, chunk: dict[str, Any], data: bytes) -> None:
-        self._seed = hashlib.sha256(data).digest()
-        id, model = chunk.get("id"), chunk.get("model")
+        seed = self._asked.request_id.encode() or data
+        self._seed = hashlib.sha256(seed).digest()
+        model = chunk.get("model")
         message: dict[str, Any] = {
-            "id": id if isinstance(id, str) and id else made_id("msg_", self._seed),
+            "id": made_id("msg_", seed),
             "type": "message",
             "role": "assistant",
             "model": model if isinstance(model, str) and model else self._asked.model,

@@ -15,7 +15,7 @@ class ChatTarget:
     reasoning_effort: bool = False  # takes reasoning_effort
     # A model that refuses function tools unless reasoning is off: reasoning_effort "none" is sent with them.
     tools_need_no_reasoning: bool = False
-    sampling: bool = True  # takes temperature and top_p
+    sampling: Literal["always", "unthinking", "never"] = "always"  # when it takes temperature and top_p
     stream_options: bool = True  # takes stream_options; one that does not counts its tokens unasked
     # The member of an assistant turn that carries earlier thinking back; "": thinking cannot be given back.
     reasoning: Literal["", "reasoning_content", "reasoning", "reasoning_details"] = ""
@@ -77,3 +77,6 @@ class Asked:
     tool_names: Mapping[str, str] = field(default_factory=dict)  # Translated.tool_names
     # An estimate, for message_start: chat servers count at the end, and Claude Code shows its context from the start.
     input_tokens: int = 0
+    # Unlike that of any other request. What its answer has ids for is named after it: some servers count theirs from 0
+    # again or draw them from a few, and Claude Code joins answers of the same id.
+    request_id: str = ""
