@@ -85,7 +85,7 @@ def _fitted(
         return body, ()
     target = kind.messages(model)
     adapted: tuple[str, ...] = ()
-    if chosen and endpoint is Endpoint.MESSAGES:
+    if chosen:
         body, adapted = adapt_messages(body, request.body, target)
     body, lost = messages_turns(body, request.body, target, chosen=chosen)
     return body, tuple(sorted({*adapted, *lost}))
