@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
 
-import grpc
 import structlog
 
 from aion_extproc.accounting.facts import decode
@@ -23,8 +21,10 @@ from aion_extproc.extproc.codec import (
     refuse_message,
     response_headers_message,
 )
+from aion_extproc.extproc.grpc_call import Call, Handler, Reply
+from aion_extproc.extproc.grpc_connection import place
 from aion_extproc.extproc.policy import Policy
-from aion_extproc.extproc.replies import LetPass, Refuse
+from aion_extproc.extproc.replies import LetPass, Proceed, Refuse
 from aion_extproc.extproc.request_exchange import RequestExchange
 from aion_extproc.extproc.response_exchange import ResponseExchange
 
@@ -35,9 +35,6 @@ MESSAGE_LIMIT = 1 << 30
 _SERVING = b"\x08\x01"  # grpc.health.v1.HealthCheckResponse{status: SERVING}
 _NOT_SERVING = b"\x08\x02"
 
-Requests: TypeAlias = AsyncIterable[pb.ProcessingRequest]
-Context: TypeAlias = "grpc.aio.ServicerContext[pb.ProcessingRequest, pb.ProcessingResponse]"
-
 
 class Service:
     """The three gRPC services of a worker. `row` takes each finished request's ledger row and must not block."""
@@ -47,99 +44,26 @@ class Service:
     ) -> None:
         self.policy = policy
         self.serving = True
-        self.streams = 0  # open exchanges
+        self.classified = classified
         self._row = row
-        self._classified = classified
 
-    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        process = grpc.stream_stream_rpc_method_handler(
-            self.process, pb.ProcessingRequest.FromString, pb.ProcessingResponse.SerializeToString
-        )
-        logs = grpc.stream_unary_rpc_method_handler(
-            self.access_logs,
-            pb.StreamAccessLogsMessage.FromString,
-            pb.StreamAccessLogsResponse.SerializeToString,
-        )
-        check: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self.check, None, None)
-        generic = grpc.method_handlers_generic_handler
-        return (
-            generic("envoy.service.ext_proc.v3.ExternalProcessor", {"Process": process}),
-            generic("envoy.service.accesslog.v3.AccessLogService", {"StreamAccessLogs": logs}),
-            generic("grpc.health.v1.Health", {"Check": check}),
-        )
+    def handlers(self) -> Mapping[str, Handler]:
+        """By the path of the method."""
+        return {
+            "/envoy.service.ext_proc.v3.ExternalProcessor/Process": self._process,
+            "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs": lambda reply, _: _Logs(self, reply),
+            "/grpc.health.v1.Health/Check": lambda reply, _: _Check(self, reply),
+        }
 
-    async def process(self, requests: Requests, context: Context) -> AsyncIterator[pb.ProcessingResponse]:
-        """One exchange. Returning means that Envoy goes on by itself, so whatever is wrong is raised."""
-        self.streams += 1
-        try:
-            phase = next((value for key, value in context.invocation_metadata() or () if key == "x-aion-phase"), "")
-            exchange = self._response(requests) if phase == "response" else self._request(requests)
-            async for reply in exchange:
-                yield reply
-        except Exception as error:
-            # The type and place only: an exception's text could quote the request.
-            log.error("exchange_failed", error=type(error).__name__, where=_place(error))
-            await context.abort(grpc.StatusCode.INTERNAL, "exchange failed")
-        finally:
-            self.streams -= 1
+    def _process(self, reply: Reply, headers: Mapping[str, str]) -> Call:
+        return _Answer(self, reply) if headers.get("x-aion-phase") == "response" else _Request(self, reply)
 
-    async def _request(self, requests: Requests) -> AsyncIterator[pb.ProcessingResponse]:
-        exchange = RequestExchange(self.policy, time.monotonic, self._classified)
-        async for message in requests:
-            if message.HasField("request_body"):
-                reply = exchange.body(message.request_body.body, message.request_body.end_of_stream)
-            elif message.HasField("request_headers"):
-                headers = message.request_headers
-                reply = exchange.headers(header_map(headers.headers), headers.end_of_stream)
-            else:  # trailers end a body that had no last part
-                reply = exchange.body(b"", True)
-            if reply is None:
-                continue
-            if isinstance(reply, Refuse):
-                yield refuse_message(reply)
-            else:
-                for part in proceed_messages(reply):
-                    yield part
-            return
-
-    async def _response(self, requests: Requests) -> AsyncIterator[pb.ProcessingResponse]:
-        exchange: ResponseExchange | None = None
-        async for message in requests:
-            if message.HasField("response_headers"):
-                exchange = self._answer(message.metadata_context)
-                headers = message.response_headers
-                wish = exchange.headers(header_map(headers.headers), headers.end_of_stream)
-                if isinstance(wish, LetPass):
-                    return  # safe here: nothing of the body has been sent to us yet
-                if isinstance(wish, Refuse):
-                    yield refuse_message(wish)
-                    return
-                yield response_headers_message(wish)
-            elif message.HasField("response_body"):
-                assert exchange is not None  # Envoy sends the headers first
-                body = message.response_body
-                yield amend_message(exchange.body(body.body, body.end_of_stream))
-                if body.end_of_stream:
-                    return
-
-    def _answer(self, metadata: pb.Metadata) -> ResponseExchange:
+    def answer(self, metadata: pb.Metadata) -> ResponseExchange:
         text, translation = metadata_text(metadata, "facts"), metadata_text(metadata, "asked")
         asked = decode_asked(translation) if translation else None
         return ResponseExchange(self.policy, decode(text) if text else None, asked, int(time.time()))
 
-    async def access_logs(
-        self, messages: AsyncIterable[pb.StreamAccessLogsMessage], context: Context
-    ) -> pb.StreamAccessLogsResponse:
-        """Envoy's log of finished requests. One bad entry must not cost the others their rows."""
-        async for message in messages:
-            for entry in message.http_logs.log_entry:
-                try:
-                    self._finished(entry)
-                except Exception as error:
-                    log.error("access_log_entry_failed", error=type(error).__name__, where=_place(error))
-        return pb.StreamAccessLogsResponse()
-
-    def _finished(self, entry: pb.HTTPAccessLogEntry) -> None:
+    def finished(self, entry: pb.HTTPAccessLogEntry) -> None:
         read = read_entry(entry)
         if read is None:
             return
@@ -157,12 +81,110 @@ class Service:
         elif row.outcome in ("served", "failed"):
             health.report(row.provider, row.model, True, now)  # also a 4xx: it is there, and the client was wrong
 
-    async def check(self, request: bytes, context: Context) -> bytes:
-        return _SERVING if self.serving else _NOT_SERVING
+
+class _Request:
+    """The request phase of one exchange. Its end means that Envoy goes on by itself."""
+
+    def __init__(self, service: Service, reply: Reply) -> None:
+        self._exchange = RequestExchange(service.policy, time.monotonic, service.classified)
+        self._reply = reply
+
+    def message(self, data: bytes) -> None:
+        message = pb.ProcessingRequest.FromString(data)
+        decided: Proceed | Refuse | None
+        if message.HasField("request_body"):
+            decided = self._exchange.body(message.request_body.body, message.request_body.end_of_stream)
+        elif message.HasField("request_headers"):
+            headers = message.request_headers
+            decided = self._exchange.headers(header_map(headers.headers), headers.end_of_stream)
+        else:  # trailers end a body that had no last part
+            decided = self._exchange.body(b"", True)
+        if decided is None:
+            return
+        if isinstance(decided, Refuse):
+            self._reply.send(refuse_message(decided).SerializeToString())
+        else:
+            for part in proceed_messages(decided):
+                self._reply.send(part.SerializeToString())
+        self._reply.end()
+
+    def half_closed(self) -> None:
+        self._reply.end()
+
+    def lost(self) -> None:
+        pass
 
 
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
+class _Answer:
+    """The response phase of one exchange."""
+
+    def __init__(self, service: Service, reply: Reply) -> None:
+        self._service = service
+        self._exchange: ResponseExchange | None = None
+        self._reply = reply
+
+    def message(self, data: bytes) -> None:
+        message = pb.ProcessingRequest.FromString(data)
+        if message.HasField("response_headers"):
+            self._exchange = self._service.answer(message.metadata_context)
+            headers = message.response_headers
+            wish = self._exchange.headers(header_map(headers.headers), headers.end_of_stream)
+            if isinstance(wish, LetPass):
+                self._reply.end()  # safe here: nothing of the body has been sent to us yet
+            elif isinstance(wish, Refuse):
+                self._reply.send(refuse_message(wish).SerializeToString())
+                self._reply.end()
+            else:
+                self._reply.send(response_headers_message(wish).SerializeToString())
+        elif message.HasField("response_body"):
+            assert self._exchange is not None  # Envoy sends the headers first
+            body = message.response_body
+            self._reply.send(amend_message(self._exchange.body(body.body, body.end_of_stream)).SerializeToString())
+            if body.end_of_stream:
+                self._reply.end()
+
+    def half_closed(self) -> None:
+        self._reply.end()
+
+    def lost(self) -> None:
+        pass
+
+
+class _Logs:
+    """Envoy's log of finished requests."""
+
+    def __init__(self, service: Service, reply: Reply) -> None:
+        self._service = service
+        self._reply = reply
+
+    def message(self, data: bytes) -> None:
+        for entry in pb.StreamAccessLogsMessage.FromString(data).http_logs.log_entry:
+            try:
+                self._service.finished(entry)
+            except Exception as error:  # one bad entry must not cost the others their rows
+                log.error("access_log_entry_failed", error=type(error).__name__, where=place(error))
+
+    def half_closed(self) -> None:
+        self._reply.send(b"")
+        self._reply.end()
+
+    def lost(self) -> None:
+        pass
+
+
+class _Check:
+    """gRPC's health check: whether this worker takes requests."""
+
+    def __init__(self, service: Service, reply: Reply) -> None:
+        self._service = service
+        self._reply = reply
+
+    def message(self, data: bytes) -> None:
+        self._reply.send(_SERVING if self._service.serving else _NOT_SERVING)
+        self._reply.end()
+
+    def half_closed(self) -> None:
+        self._reply.end()
+
+    def lost(self) -> None:
+        pass

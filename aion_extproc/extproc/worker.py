@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import grpc
 import structlog
 import uvloop
 
@@ -22,6 +21,7 @@ from aion_extproc.accounting.metrics import Metrics
 from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.extproc.assignment import Assignment, load_assignment
+from aion_extproc.extproc.grpc_server import GrpcServer
 from aion_extproc.extproc.policy import make_policy
 from aion_extproc.extproc.service import MESSAGE_LIMIT, Service
 from aion_extproc.stores.ledger import Ledger
@@ -47,19 +47,8 @@ async def run(assignment: Assignment, socket: Path, beat: Callable[[], None]) ->
         writer.put(row)
 
     service = Service(make_policy(settings, catalog, Classifier.load()), finished, metrics.classified)
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-            ("grpc.max_send_message_length", MESSAGE_LIMIT),
-            ("grpc.max_concurrent_streams", 10_000),
-            # Envoy's keepalive pings come every second whether or not there is a call.
-            ("grpc.http2.min_ping_interval_without_data_ms", 500),
-            ("grpc.http2.max_ping_strikes", 0),
-        ]
-    )
-    server.add_generic_rpc_handlers(service.handlers())
-    server.add_insecure_port(f"unix:{socket}")
-    await server.start()
+    server = GrpcServer(service.handlers(), MESSAGE_LIMIT)
+    await server.start(socket)
 
     # What is here now stays: the collector need not look at it again (87,000 objects, 42 ms for a full pass). What
     # requests leave is freed by reference counts; few cycles are made, so it may come by less often.
@@ -72,7 +61,7 @@ async def run(assignment: Assignment, socket: Path, beat: Callable[[], None]) ->
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the supervisor decides
     heart = asyncio.create_task(_heart(beat))
-    pulse = asyncio.create_task(_publish(metrics, service))
+    pulse = asyncio.create_task(_publish(metrics, server))
     await stopping.wait()
     service.serving = False
     await server.stop(_LAST_STREAMS_SECONDS)
@@ -90,10 +79,10 @@ async def _heart(beat: Callable[[], None]) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
-async def _publish(metrics: Metrics, service: Service) -> None:
+async def _publish(metrics: Metrics, server: GrpcServer) -> None:
     while True:
         await asyncio.sleep(_METRICS_SECONDS)
-        metrics.streams.set(service.streams)
+        metrics.streams.set(server.streams)
         metrics.flush()
 
 

@@ -1,0 +1,388 @@
+"""gRPC's server side of one HTTP/2 connection: bytes in, calls told, bytes out. No I/O.
+
+For one kind of peer: Envoy, which calls us with many short streams. RFC 9113, and
+https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, as far as that needs them: no push, no priorities, no
+compression, no TLS. Why it is here, and not grpc.aio: see grpc_server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import hpack
+import structlog
+
+from aion_extproc.extproc.grpc_call import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Call, Handler, Reply
+from aion_extproc.extproc.http2 import (
+    ACK,
+    COMPRESSION_ERROR,
+    CONTINUATION,
+    DATA,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    FLOW_ERROR,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HAS_PRIORITY,
+    HEAD,
+    HEADERS,
+    INITIAL_WINDOW,
+    LARGEST_WINDOW,
+    MAX_FRAME,
+    MAX_STREAMS,
+    NO_ERROR,
+    PADDED,
+    PING,
+    PREFACE,
+    REFUSED,
+    RST,
+    SETTINGS,
+    TOO_MUCH,
+    WINDOW,
+    ProtocolError,
+    frame,
+    number,
+    unpadded,
+)
+
+log = structlog.get_logger(__name__)
+
+# What a stream may send us ahead of our reading. We read at once, so this bounds only what is under way.
+_OUR_WINDOW = 16 << 20
+_OUR_FRAME = 256 << 10
+_OUR_STREAMS = 10_000
+_LONGEST_HEADERS = 64 << 10
+_MOST_KNOWN = 256  # header blocks
+
+
+class _Stream:
+    __slots__ = ("call", "closing", "half_closed", "need", "parts", "pending", "received", "reply", "size", "window")
+
+    def __init__(self, call: Call, reply: Reply, window: int) -> None:
+        self.call = call
+        self.reply = reply
+        self.window = window  # what we may send
+        self.received = 0  # since our last window update
+        self.parts: list[bytes] = []  # of a message that is not whole
+        self.size = 0  # of these together
+        self.need = 5  # how much tells more: the length in front of a message, or all of it
+        self.pending: list[bytes] = []  # what waits for the window
+        self.closing: bytes | None = None  # trailers that wait behind it
+        self.half_closed = False
+
+
+class Connection:
+    """One HTTP/2 connection. `feed` it what comes; what is to be sent goes to `write`."""
+
+    def __init__(self, handlers: Mapping[str, Handler], write: Callable[[bytes], None], message_limit: int) -> None:
+        self.write = write
+        self._handlers = handlers
+        self._limit = message_limit
+        self._buffer = b""
+        self._preface = False
+        self._decoder = hpack.Decoder(max_header_list_size=_LONGEST_HEADERS)
+        self._known: dict[bytes, dict[str, str]] = {}  # header blocks that say what they said before
+        self._streams: dict[int, _Stream] = {}
+        self._last = 0  # the highest stream the peer has opened
+        self._window = DEFAULT_WINDOW  # what we may send on all streams together
+        self._peer_window = DEFAULT_WINDOW  # of a new stream
+        self._peer_frame = 16_384
+        self._received = 0
+        self._block: tuple[int, int, bytes] | None = None  # headers whose continuation is to come
+        self._draining = False
+
+    @property
+    def streams(self) -> int:
+        return len(self._streams)
+
+    def begin(self) -> None:
+        settings = ((MAX_STREAMS, _OUR_STREAMS), (INITIAL_WINDOW, _OUR_WINDOW), (MAX_FRAME, _OUR_FRAME))
+        payload = b"".join(key.to_bytes(2, "big") + number(value) for key, value in settings)
+        more = (LARGEST_WINDOW - DEFAULT_WINDOW).to_bytes(4, "big")
+        self.write(frame(SETTINGS, 0, 0, payload) + frame(WINDOW, 0, 0, more))
+
+    def feed(self, data: bytes) -> None:
+        """ProtocolError: the connection is to be closed; what must be sent before has been written."""
+        buffer = self._buffer + data if self._buffer else data
+        at = 0
+        if not self._preface:
+            if len(buffer) < len(PREFACE):
+                if not PREFACE.startswith(buffer):
+                    raise ProtocolError("no HTTP/2 preface")
+                self._buffer = buffer
+                return
+            if not buffer.startswith(PREFACE):
+                raise ProtocolError("no HTTP/2 preface")
+            self._preface = True
+            at = len(PREFACE)
+        size = len(buffer)
+        while size - at >= HEAD:
+            length = int.from_bytes(buffer[at : at + 3], "big")
+            if length > _OUR_FRAME:
+                raise ProtocolError("a frame larger than allowed", FRAME_SIZE_ERROR)
+            end = at + HEAD + length
+            if end > size:
+                break
+            kind, flags = buffer[at + 3], buffer[at + 4]
+            stream = int.from_bytes(buffer[at + 5 : at + 9], "big") & 0x7FFFFFFF
+            payload = buffer[at + HEAD : end]
+            at = end
+            if self._block is not None and kind != CONTINUATION:
+                raise ProtocolError("headers without their continuation")
+            if kind == DATA:
+                self._data(stream, flags, payload)
+            elif kind == HEADERS:
+                self._headers(stream, flags, payload)
+            else:
+                self._control(kind, flags, stream, payload)
+        self._buffer = buffer[at:] if at < size else b""
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.reply.disconnected()
+            stream.call.lost()
+
+    def drain(self) -> None:
+        """Tell the peer to open no more streams here."""
+        self._draining = True
+        self.write(frame(GOAWAY, 0, 0, number(self._last) + number(NO_ERROR)))
+
+    def fail(self, error: ProtocolError) -> None:
+        self.write(frame(GOAWAY, 0, 0, number(self._last) + number(error.code)))
+
+    # What the peer sends
+
+    def _headers(self, id: int, flags: int, payload: bytes) -> None:
+        if flags & PADDED:
+            payload = unpadded(payload)
+        if flags & HAS_PRIORITY:
+            payload = payload[5:]
+        if not flags & END_HEADERS:
+            self._block = (id, flags, payload)
+            return
+        self._open(id, flags, payload)
+
+    def _open(self, id: int, flags: int, block: bytes) -> None:
+        fields = self._decoded(block)
+        stream = self._streams.get(id)
+        if stream is not None:  # trailers
+            self._half_close(id, stream)
+            return
+        if id <= self._last:
+            return  # of a stream that we have ended
+        if not id % 2:
+            raise ProtocolError("a client's stream has an odd number")
+        self._last = id
+        if self._draining or len(self._streams) >= _OUR_STREAMS:
+            self.write(frame(RST, 0, id, number(REFUSED)))
+            return
+        reply = Reply(self, id)
+        handler = self._handlers.get(fields.get(":path", ""))
+        if handler is None:
+            reply.end(UNIMPLEMENTED, "there is no such method")
+            return
+        try:
+            call = handler(reply, fields)
+        except Exception as error:
+            log.error("call_failed", error=type(error).__name__, where=place(error))
+            reply.end(INTERNAL, "the call failed")
+            return
+        opened = _Stream(call, reply, self._peer_window)
+        self._streams[id] = opened
+        if flags & END_STREAM:
+            self._half_close(id, opened)
+
+    def _decoded(self, block: bytes) -> dict[str, str]:
+        # A block of nothing but references to the tables (each one byte, 0x81 to 0xfe) changes none, so the same bytes
+        # mean the same until another block has changed them. Envoy's calls differ in nothing else.
+        known = self._known.get(block)
+        if known is not None:
+            return known
+        try:
+            fields = {str(name): str(value) for name, value in self._decoder.decode(block)}
+        except hpack.HPACKError:
+            raise ProtocolError("headers that cannot be decoded", COMPRESSION_ERROR) from None
+        if block and min(block) > 0x80 and max(block) < 0xFF:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[block] = fields
+        else:
+            self._known.clear()
+        return fields
+
+    def _data(self, id: int, flags: int, payload: bytes) -> None:
+        count = len(payload)
+        self._received += count
+        if self._received > LARGEST_WINDOW // 2:
+            self.write(frame(WINDOW, 0, 0, number(self._received)))
+            self._received = 0
+        stream = self._streams.get(id)
+        if stream is None:
+            if id > self._last:
+                raise ProtocolError("data of a stream that was not opened")
+            return
+        if flags & PADDED:
+            payload = unpadded(payload)
+        if not flags & END_STREAM:
+            stream.received += count
+            if stream.received > _OUR_WINDOW // 2:
+                self.write(frame(WINDOW, 0, id, number(stream.received)))
+                stream.received = 0
+        data = payload
+        if stream.parts:
+            stream.parts.append(payload)
+            stream.size += len(payload)
+            if stream.size < stream.need:
+                data = b""
+            else:
+                data = b"".join(stream.parts)
+                stream.parts, stream.size = [], 0
+        at, size = 0, len(data)
+        while size - at >= 5:
+            length = int.from_bytes(data[at + 1 : at + 5], "big")
+            if data[at]:
+                stream.reply.end(UNIMPLEMENTED, "compressed messages are not read")
+                return
+            if length > self._limit:
+                stream.reply.end(RESOURCE_EXHAUSTED, "the message is too large")
+                return
+            end = at + 5 + length
+            if end > size:
+                break
+            if not stream.reply.ended:
+                self._guarded(stream, stream.call.message, data[at + 5 : end])
+            at = end
+        if at < size:
+            stream.parts, stream.size = [data[at:]], size - at
+            stream.need = end - at if size - at >= 5 else 5
+        if flags & END_STREAM and id in self._streams:
+            self._half_close(id, stream)
+
+    def _guarded(self, stream: _Stream, told: Callable[..., None], *what: bytes) -> None:
+        """A call that fails takes nobody with it."""
+        try:
+            told(*what)
+        except Exception as error:
+            # The type and place only: an exception's text could quote the request.
+            log.error("call_failed", error=type(error).__name__, where=place(error))
+            stream.reply.end(INTERNAL, "the call failed")
+
+    def _half_close(self, id: int, stream: _Stream) -> None:
+        stream.half_closed = True
+        if stream.reply.ended:
+            self._forget_if_done(id, stream)
+        else:
+            self._guarded(stream, stream.call.half_closed)
+
+    def _control(self, kind: int, flags: int, id: int, payload: bytes) -> None:
+        if kind == WINDOW:
+            self._more_window(id, int.from_bytes(payload, "big") & 0x7FFFFFFF)
+        elif kind == RST:
+            stream = self._streams.pop(id, None)
+            if stream is not None and not stream.reply.ended:
+                stream.reply.disconnected()
+                stream.call.lost()
+        elif kind == PING:
+            if not flags & ACK:
+                self.write(frame(PING, ACK, 0, payload))
+        elif kind == SETTINGS:
+            if not flags & ACK:
+                self._settings(payload)
+        elif kind == CONTINUATION:
+            if self._block is None or self._block[0] != id:
+                raise ProtocolError("a continuation of nothing")
+            block = self._block[2] + payload
+            if len(block) > _LONGEST_HEADERS:
+                raise ProtocolError("headers larger than allowed", TOO_MUCH)
+            self._block = (id, self._block[1], block)
+            if flags & END_HEADERS:
+                flags = self._block[1]
+                self._block = None
+                self._open(id, flags, block)
+        # A push, a priority, the peer's farewell and what is not known: nothing to be done.
+
+    def _settings(self, payload: bytes) -> None:
+        for at in range(0, len(payload) - 5, 6):
+            key, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+            if key == INITIAL_WINDOW:
+                change = value - self._peer_window
+                self._peer_window = value
+                for id, stream in list(self._streams.items()):
+                    stream.window += change
+                    self._flush(id, stream)
+            elif key == MAX_FRAME:
+                self._peer_frame = value
+        self.write(frame(SETTINGS, ACK, 0))
+
+    def _more_window(self, id: int, more: int) -> None:
+        if id == 0:
+            if self._window + more > LARGEST_WINDOW:
+                raise ProtocolError("a window larger than allowed", FLOW_ERROR)
+            self._window += more
+            for other, stream in list(self._streams.items()):
+                if stream.pending:
+                    self._flush(other, stream)
+        elif (found := self._streams.get(id)) is not None:
+            found.window += more
+            self._flush(id, found)
+
+    # What we send
+
+    def send_data(self, id: int, data: bytes) -> None:
+        stream = self._streams.get(id)
+        if stream is None:
+            return
+        size = len(data)
+        if not stream.pending and size <= self._window and size <= stream.window and size <= self._peer_frame:
+            self._window -= size
+            stream.window -= size
+            self.write(frame(DATA, 0, id, data))
+            return
+        stream.pending.append(data)
+        self._flush(id, stream)
+
+    def end_stream(self, id: int, block: bytes) -> None:
+        stream = self._streams.get(id)
+        if stream is None:  # it was refused before it was one
+            self.write(frame(HEADERS, END_HEADERS | END_STREAM, id, block))
+            return
+        stream.closing = block
+        self._flush(id, stream)
+
+    def _flush(self, id: int, stream: _Stream) -> None:
+        """Send what the windows allow, in frames that the peer takes."""
+        while stream.pending:
+            data = stream.pending[0]
+            allowed = min(self._window, stream.window, self._peer_frame)
+            if allowed <= 0:
+                return
+            if len(data) <= allowed:
+                stream.pending.pop(0)
+            else:
+                stream.pending[0] = data[allowed:]
+                data = data[:allowed]
+            self._window -= len(data)
+            stream.window -= len(data)
+            self.write(frame(DATA, 0, id, data))
+        if stream.closing is not None:
+            self.write(frame(HEADERS, END_HEADERS | END_STREAM, id, stream.closing))
+            stream.closing = None
+            if not stream.half_closed:
+                # The peer need not send what is left: nobody reads it.
+                self.write(frame(RST, 0, id, number(NO_ERROR)))
+            self._streams.pop(id, None)
+
+    def _forget_if_done(self, id: int, stream: _Stream) -> None:
+        if stream.closing is None and not stream.pending:
+            self._streams.pop(id, None)
+
+
+def place(error: BaseException) -> str:
+    """Where it was raised: function and line."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
