@@ -1,4 +1,4 @@
-"""The least that an ext_proc server can do on the stack of the product: `python -m benchmarks.noop SOCKET`.
+"""The least that an ext_proc server on grpc.aio can do: `python -m benchmarks.noop SOCKET`.
 
 It serves the product's own Envoy configuration: takes the whole request, hands it back unchanged with the metadata
 that Envoy's filters need, looks at no header and parses no body. What is left of the cost is gRPC, asyncio and Envoy.

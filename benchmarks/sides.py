@@ -47,6 +47,7 @@ class Side:
 def configuration(upstream_port: int, json_cost: str, directory: Path) -> dict[str, Any]:
     """An aion.yaml: two providers, a model a tier each, everything else as a user gets it."""
 
+    # Names of no known model: what a known one refuses would be taken out of the requests.
     def models(prefix: str) -> list[dict[str, Any]]:
         prices = ((1, 0.25, 1.0), (2, 1.0, 4.0), (3, 5.0, 20.0))
         return [
@@ -58,8 +59,8 @@ def configuration(upstream_port: int, json_cost: str, directory: Path) -> dict[s
     return {
         "gateway": {"workers": 1, "envoy_concurrency": 1, "json_cost": json_cost},
         "providers": {
-            "openai": {"api_key": "sk-benchmark", "base_url": f"{url}/v1", "models": models("gpt")},
-            "anthropic": {"api_key": "sk-benchmark", "base_url": url, "models": models("claude")},
+            "openai": {"api_key": "sk-benchmark", "base_url": f"{url}/v1", "models": models("fast")},
+            "anthropic": {"api_key": "sk-benchmark", "base_url": url, "models": models("wise")},
         },
         "telemetry": {"db_path": str(directory / "aion.db")},
     }

@@ -80,4 +80,4 @@ class Reply:
 
 
 Handler = Callable[[Reply, Mapping[str, str]], Call]
-"""Made when a call begins, with its headers; it must not answer before it is told something."""
+"""Made when a call begins, with its headers."""

@@ -7,6 +7,7 @@ compression, no TLS. Why it is here, and not grpc.aio: see grpc_server.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import hpack
@@ -38,11 +39,14 @@ from aion_extproc.extproc.http2 import (
     REFUSED,
     RST,
     SETTINGS,
+    SIZES,
+    SMALLEST_FRAME,
     TOO_MUCH,
     WINDOW,
     ProtocolError,
     frame,
     number,
+    settings,
     unpadded,
 )
 
@@ -59,15 +63,16 @@ _MOST_KNOWN = 256  # header blocks
 class _Stream:
     __slots__ = ("call", "closing", "half_closed", "need", "parts", "pending", "received", "reply", "size", "window")
 
-    def __init__(self, call: Call, reply: Reply, window: int) -> None:
-        self.call = call
+    call: Call  # from when its handler has made it; told nothing after the end of its reply
+
+    def __init__(self, reply: Reply, window: int) -> None:
         self.reply = reply
         self.window = window  # what we may send
         self.received = 0  # since our last window update
         self.parts: list[bytes] = []  # of a message that is not whole
         self.size = 0  # of these together
         self.need = 5  # how much tells more: the length in front of a message, or all of it
-        self.pending: list[bytes] = []  # what waits for the window
+        self.pending: deque[memoryview] = deque()  # what waits for the window
         self.closing: bytes | None = None  # trailers that wait behind it
         self.half_closed = False
 
@@ -87,7 +92,7 @@ class Connection:
         self._last = 0  # the highest stream the peer has opened
         self._window = DEFAULT_WINDOW  # what we may send on all streams together
         self._peer_window = DEFAULT_WINDOW  # of a new stream
-        self._peer_frame = 16_384
+        self._peer_frame = SMALLEST_FRAME
         self._received = 0
         self._block: tuple[int, int, bytes] | None = None  # headers whose continuation is to come
         self._draining = False
@@ -97,10 +102,9 @@ class Connection:
         return len(self._streams)
 
     def begin(self) -> None:
-        settings = ((MAX_STREAMS, _OUR_STREAMS), (INITIAL_WINDOW, _OUR_WINDOW), (MAX_FRAME, _OUR_FRAME))
-        payload = b"".join(key.to_bytes(2, "big") + number(value) for key, value in settings)
-        more = (LARGEST_WINDOW - DEFAULT_WINDOW).to_bytes(4, "big")
-        self.write(frame(SETTINGS, 0, 0, payload) + frame(WINDOW, 0, 0, more))
+        ours = ((MAX_STREAMS, _OUR_STREAMS), (INITIAL_WINDOW, _OUR_WINDOW), (MAX_FRAME, _OUR_FRAME))
+        payload = b"".join(key.to_bytes(2, "big") + number(value) for key, value in ours)
+        self.write(frame(SETTINGS, 0, 0, payload) + frame(WINDOW, 0, 0, number(LARGEST_WINDOW - DEFAULT_WINDOW)))
 
     def feed(self, data: bytes) -> None:
         """ProtocolError: the connection is to be closed; what must be sent before has been written."""
@@ -142,8 +146,7 @@ class Connection:
         """The connection is gone."""
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.reply.disconnected()
-            stream.call.lost()
+            self._lose(stream)
 
     def drain(self) -> None:
         """Tell the peer to open no more streams here."""
@@ -162,55 +165,59 @@ class Connection:
             payload = payload[5:]
         if not flags & END_HEADERS:
             self._block = (id, flags, payload)
-            return
-        self._open(id, flags, payload)
+        else:
+            self._open(id, flags, payload)
 
     def _open(self, id: int, flags: int, block: bytes) -> None:
         fields = self._decoded(block)
         stream = self._streams.get(id)
         if stream is not None:  # trailers
-            self._half_close(id, stream)
+            self._ends(stream)
+            self._half_close(stream)
             return
-        if id <= self._last:
-            return  # of a stream that we have ended
         if not id % 2:
             raise ProtocolError("a client's stream has an odd number")
+        if id <= self._last:
+            return  # of a stream that we have ended
         self._last = id
         if self._draining or len(self._streams) >= _OUR_STREAMS:
             self.write(frame(RST, 0, id, number(REFUSED)))
             return
         reply = Reply(self, id)
+        stream = self._streams[id] = _Stream(reply, self._peer_window)
+        stream.half_closed = bool(flags & END_STREAM)
         handler = self._handlers.get(fields.get(":path", ""))
         if handler is None:
             reply.end(UNIMPLEMENTED, "there is no such method")
             return
         try:
-            call = handler(reply, fields)
+            stream.call = handler(reply, fields)
         except Exception as error:
-            log.error("call_failed", error=type(error).__name__, where=place(error))
-            reply.end(INTERNAL, "the call failed")
-            return
-        opened = _Stream(call, reply, self._peer_window)
-        self._streams[id] = opened
+            self._failed(stream, error)
         if flags & END_STREAM:
-            self._half_close(id, opened)
+            self._half_close(stream)
 
     def _decoded(self, block: bytes) -> dict[str, str]:
-        # A block of nothing but references to the tables (each one byte, 0x81 to 0xfe) changes none, so the same bytes
-        # mean the same until another block has changed them. Envoy's calls differ in nothing else.
+        # The same bytes mean the same until a block has changed the table. Envoy's calls have the same headers, and
+        # soon all that can be is in the table, so nearly all are known.
         known = self._known.get(block)
         if known is not None:
             return known
+        if len(block) > _LONGEST_HEADERS:
+            raise ProtocolError("headers larger than allowed", TOO_MUCH)
+        table = self._decoder.header_table
+        entries = table.dynamic_entries
+        newest, count, size = entries[0] if entries else None, len(entries), table.maxsize
         try:
             fields = {str(name): str(value) for name, value in self._decoder.decode(block)}
         except hpack.HPACKError:
             raise ProtocolError("headers that cannot be decoded", COMPRESSION_ERROR) from None
-        if block and min(block) > 0x80 and max(block) < 0xFF:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[block] = fields
-        else:
+        # What is added comes first, and is an object of its own even where it says the same as another.
+        same = (entries[0] if entries else None) is newest and len(entries) == count and table.maxsize == size
+        if not same or len(self._known) >= _MOST_KNOWN:
             self._known.clear()
+        else:
+            self._known[block] = fields
         return fields
 
     def _data(self, id: int, flags: int, payload: bytes) -> None:
@@ -221,12 +228,14 @@ class Connection:
             self._received = 0
         stream = self._streams.get(id)
         if stream is None:
-            if id > self._last:
+            if id > self._last or not id % 2:
                 raise ProtocolError("data of a stream that was not opened")
             return
         if flags & PADDED:
             payload = unpadded(payload)
-        if not flags & END_STREAM:
+        if flags & END_STREAM:
+            self._ends(stream)  # before the call hears of it: its end resets only what is open
+        else:
             stream.received += count
             if stream.received > _OUR_WINDOW // 2:
                 self.write(frame(WINDOW, 0, id, number(stream.received)))
@@ -258,33 +267,44 @@ class Connection:
         if at < size:
             stream.parts, stream.size = [data[at:]], size - at
             stream.need = end - at if size - at >= 5 else 5
-        if flags & END_STREAM and id in self._streams:
-            self._half_close(id, stream)
+        if flags & END_STREAM:
+            self._half_close(stream)
 
     def _guarded(self, stream: _Stream, told: Callable[..., None], *what: bytes) -> None:
         """A call that fails takes nobody with it."""
         try:
             told(*what)
         except Exception as error:
-            # The type and place only: an exception's text could quote the request.
-            log.error("call_failed", error=type(error).__name__, where=place(error))
-            stream.reply.end(INTERNAL, "the call failed")
+            self._failed(stream, error)
 
-    def _half_close(self, id: int, stream: _Stream) -> None:
+    def _failed(self, stream: _Stream, error: Exception) -> None:
+        # The type and place only: an exception's text could quote the request.
+        log.error("call_failed", error=type(error).__name__, where=place(error))
+        stream.reply.end(INTERNAL, "the call failed")
+
+    def _lose(self, stream: _Stream) -> None:
+        if not stream.reply.ended:
+            stream.reply.disconnected()
+            self._guarded(stream, stream.call.lost)
+
+    def _ends(self, stream: _Stream) -> None:
+        if stream.half_closed:
+            raise ProtocolError("a stream that ends twice")
         stream.half_closed = True
-        if stream.reply.ended:
-            self._forget_if_done(id, stream)
-        else:
+
+    def _half_close(self, stream: _Stream) -> None:
+        if not stream.reply.ended:
             self._guarded(stream, stream.call.half_closed)
 
     def _control(self, kind: int, flags: int, id: int, payload: bytes) -> None:
+        if len(payload) != SIZES.get(kind, len(payload)):
+            raise ProtocolError("a frame of the wrong size", FRAME_SIZE_ERROR)
         if kind == WINDOW:
             self._more_window(id, int.from_bytes(payload, "big") & 0x7FFFFFFF)
         elif kind == RST:
             stream = self._streams.pop(id, None)
-            if stream is not None and not stream.reply.ended:
-                stream.reply.disconnected()
-                stream.call.lost()
+            if stream is not None:
+                self._lose(stream)
         elif kind == PING:
             if not flags & ACK:
                 self.write(frame(PING, ACK, 0, payload))
@@ -297,25 +317,22 @@ class Connection:
             block = self._block[2] + payload
             if len(block) > _LONGEST_HEADERS:
                 raise ProtocolError("headers larger than allowed", TOO_MUCH)
-            self._block = (id, self._block[1], block)
-            if flags & END_HEADERS:
-                flags = self._block[1]
-                self._block = None
-                self._open(id, flags, block)
+            first = self._block[1]
+            self._block = None if flags & END_HEADERS else (id, first, block)
+            if self._block is None:
+                self._open(id, first, block)
         # A push, a priority, the peer's farewell and what is not known: nothing to be done.
 
     def _settings(self, payload: bytes) -> None:
-        for at in range(0, len(payload) - 5, 6):
-            key, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
-            if key == INITIAL_WINDOW:
-                change = value - self._peer_window
-                self._peer_window = value
-                for id, stream in list(self._streams.items()):
-                    stream.window += change
-                    self._flush(id, stream)
-            elif key == MAX_FRAME:
-                self._peer_frame = value
+        values = settings(payload)
+        change = values.get(INITIAL_WINDOW, self._peer_window) - self._peer_window
+        self._peer_window += change
+        self._peer_frame = values.get(MAX_FRAME, self._peer_frame)
+        # Before what they let go: the peer may hold us to its old settings until then.
         self.write(frame(SETTINGS, ACK, 0))
+        for id, stream in list(self._streams.items()):
+            stream.window += change
+            self._flush(id, stream)
 
     def _more_window(self, id: int, more: int) -> None:
         if id == 0:
@@ -341,16 +358,14 @@ class Connection:
             stream.window -= size
             self.write(frame(DATA, 0, id, data))
             return
-        stream.pending.append(data)
+        stream.pending.append(memoryview(data))
         self._flush(id, stream)
 
     def end_stream(self, id: int, block: bytes) -> None:
         stream = self._streams.get(id)
-        if stream is None:  # it was refused before it was one
-            self.write(frame(HEADERS, END_HEADERS | END_STREAM, id, block))
-            return
-        stream.closing = block
-        self._flush(id, stream)
+        if stream is not None:
+            stream.closing = block
+            self._flush(id, stream)
 
     def _flush(self, id: int, stream: _Stream) -> None:
         """Send what the windows allow, in frames that the peer takes."""
@@ -360,23 +375,19 @@ class Connection:
             if allowed <= 0:
                 return
             if len(data) <= allowed:
-                stream.pending.pop(0)
+                stream.pending.popleft()
             else:
                 stream.pending[0] = data[allowed:]
                 data = data[:allowed]
             self._window -= len(data)
             stream.window -= len(data)
-            self.write(frame(DATA, 0, id, data))
+            self.write(frame(DATA, 0, id, bytes(data)))
         if stream.closing is not None:
             self.write(frame(HEADERS, END_HEADERS | END_STREAM, id, stream.closing))
             stream.closing = None
             if not stream.half_closed:
                 # The peer need not send what is left: nobody reads it.
                 self.write(frame(RST, 0, id, number(NO_ERROR)))
-            self._streams.pop(id, None)
-
-    def _forget_if_done(self, id: int, stream: _Stream) -> None:
-        if stream.closing is None and not stream.pending:
             self._streams.pop(id, None)
 
 

@@ -42,18 +42,20 @@ class _Transport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
-        self._reading = True
+        self._reading, failed = True, False
         try:
             self.connection.feed(data)
         except ProtocolError as error:
             log.error("grpc_connection_failed", reason=str(error))
             self.connection.fail(error)
-            self._transport.close()
+            failed = True
         finally:
             self._reading = False
             if self._out:
                 self._transport.write(b"".join(self._out))
                 self._out.clear()
+        if failed:
+            self._transport.close()  # sends what was written before
 
     def _write(self, data: bytes) -> None:
         if self._reading:

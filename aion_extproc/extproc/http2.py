@@ -13,6 +13,8 @@ MAX_STREAMS, INITIAL_WINDOW, MAX_FRAME = 3, 4, 5
 NO_ERROR, PROTOCOL_ERROR, FLOW_ERROR, FRAME_SIZE_ERROR, REFUSED, COMPRESSION_ERROR, TOO_MUCH = 0, 1, 3, 6, 7, 9, 11
 DEFAULT_WINDOW = 65_535
 LARGEST_WINDOW = 2**31 - 1
+SMALLEST_FRAME, LARGEST_FRAME = 2**14, 2**24 - 1  # that a peer may say it takes
+SIZES = {RST: 4, PING: 8, WINDOW: 4}  # of payloads, where there is but one
 HEAD = 9  # bytes of a frame before its payload
 
 
@@ -38,3 +40,17 @@ def unpadded(payload: bytes) -> bytes:
 def number(value: int) -> bytes:
     """As settings, windows and errors are written."""
     return value.to_bytes(4, "big")
+
+
+def settings(payload: bytes) -> dict[int, int]:
+    """Of a key that comes twice the last value counts."""
+    if len(payload) % 6:
+        raise ProtocolError("settings of the wrong size", FRAME_SIZE_ERROR)
+    values = {}
+    for at in range(0, len(payload), 6):
+        values[int.from_bytes(payload[at : at + 2], "big")] = int.from_bytes(payload[at + 2 : at + 6], "big")
+    if values.get(INITIAL_WINDOW, 0) > LARGEST_WINDOW:
+        raise ProtocolError("a window larger than allowed", FLOW_ERROR)
+    if not SMALLEST_FRAME <= values.get(MAX_FRAME, SMALLEST_FRAME) <= LARGEST_FRAME:
+        raise ProtocolError("a largest frame that is not allowed")
+    return values

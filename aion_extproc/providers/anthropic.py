@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 from aion_extproc.providers.base import DefaultModel, Kind
@@ -20,6 +21,7 @@ from aion_extproc.wire.translate.target import MessagesTarget
 _VERSION = re.compile(r"claude-(?:(?P<family>[a-z]+)-)?(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?![\d])")
 
 
+@lru_cache(maxsize=1024)  # asked for every request
 def messages(model: str) -> MessagesTarget:
     """What a Claude model takes, by its id on any platform. One that says no version counts as the newest; of a model
     that is no Claude, at a server that speaks Anthropic's format, nothing is known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal
 
 from aion_extproc.providers.base import DefaultModel, Kind
@@ -17,6 +18,7 @@ _REASONING = re.compile(r"(?:^|[/:])o\d")
 _OPENAI = ChatTarget(max_tokens="max_completion_tokens", files=True)
 
 
+@lru_cache(maxsize=1024)  # asked for every request
 def chat(model: str) -> ChatTarget:
     """What an OpenAI model takes. Any other name is taken for a server that only speaks OpenAI's format: those know
     max_tokens, not all of them max_completion_tokens."""
