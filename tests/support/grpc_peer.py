@@ -70,6 +70,15 @@ class First(Noted):
         self.reply.end()
 
 
+class Hasty(Noted):
+    """Has said everything before it is told anything."""
+
+    def __init__(self, reply: Reply, headers: Mapping[str, str]) -> None:
+        super().__init__(reply, headers)
+        reply.send(b"no need to ask")
+        reply.end()
+
+
 class Broken(Noted):
     """Fails where the header "where" says."""
 
@@ -99,6 +108,7 @@ KINDS: dict[str, Callable[[Reply, Mapping[str, str]], Noted]] = {
     "/t.T/Noted": Noted,
     "/t.T/Echo": Echo,
     "/t.T/First": First,
+    "/t.T/Hasty": Hasty,
     "/t.T/Broken": Broken,
 }
 

@@ -169,6 +169,14 @@ def test_our_end_comes_before_the_peers() -> None:
     assert (len(peer.calls), peer.server.streams, peer.taken()) == (1, 0, b"")
 
 
+@pytest.mark.parametrize("end", [True, False])
+def test_an_answer_before_anything_is_told(end: bool) -> None:
+    peer = Peer()
+    id = peer.open("Hasty", end=end)
+    assert (peer.got(id), peer.status(id), peer.resets(id)) == ([b"no need to ask"], OK, [] if end else [0])
+    assert (peer.calls[0].told, peer.server.streams) == ([], 0)
+
+
 def test_data_of_calls_that_have_ended_comes_back_as_window_of_the_connection() -> None:
     """The peer's window for all streams is 2 GB and is opened again at half of it: also for what nobody reads."""
     out: list[bytes] = []
