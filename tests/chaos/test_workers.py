@@ -162,7 +162,7 @@ def test_stopped(gateway: Gateway) -> None:
 
 
 def test_blocked(gateway: Gateway) -> None:
-    """Only the thread of the event loop stands still; gRPC's own threads still answer Envoy's pings."""
+    """Only the thread of the event loop stands still: the process lives, and its other threads run."""
     pid = gateway.children("extproc.worker")[0]
     with one_thread_held(pid) as hold:
         at, sent = load_during(gateway, hold, replaced(gateway, pid))
