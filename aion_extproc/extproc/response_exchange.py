@@ -111,6 +111,8 @@ class ResponseExchange:
             return LetPass()  # only its errors would have been in another shape
         else:
             self._usage = StreamUsage(Format(facts.format))
+            if self._frames is None:
+                return Watch()  # its bytes are the client's as they are
         return Watch((("content-type", f"{_STREAM}; charset=utf-8"),), _OF_THE_ORIGINAL)
 
     def body(self, data: bytes, end_of_stream: bool) -> Amend:

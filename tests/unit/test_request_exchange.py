@@ -192,6 +192,13 @@ def test_a_model_of_the_other_api_gets_its_own_format(path: str, model: str, sen
     assert set(reply.remove_headers) == gone
 
 
+def test_by_price_alone_where_the_client_s_api_is_not_preferred() -> None:
+    plain = body(max_tokens=5)
+    assert facts_of(proceeds(OPEN, headers(MESSAGES_PATH), plain)).model == "claude-small"
+    cheapest = policy(routing={"prefer_native": False})
+    assert facts_of(proceeds(cheapest, headers(MESSAGES_PATH), plain)).model == "gpt-small"
+
+
 def test_no_body_at_all() -> None:
     reply = exchange(OPEN).headers(headers(), True)
     assert isinstance(reply, Refuse)
