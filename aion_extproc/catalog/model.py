@@ -10,7 +10,6 @@ from aion_extproc.wire.format import Format
 
 Mode = Literal["chat", "embedding", "completion"]
 
-PICO_PER_USD = 10**12
 PICO_PER_NANO = 1000
 
 

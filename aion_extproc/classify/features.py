@@ -20,11 +20,6 @@ MAX_BLOCKS = 64  # reminder blocks skipped at the front of one long text
 MAX_PARTS = 64  # text parts read from either end of one turn
 
 
-def estimate_tokens(chars: int) -> int:
-    """A rough token count of a text of so many characters: ⌈chars / 4⌉, as the seed's classifier counts."""
-    return -(-chars // CHARS_PER_TOKEN)
-
-
 def excerpt(text: str, head: int = EXCERPT_HEAD, tail: int = EXCERPT_TAIL) -> str:
     """`text` itself if it has at most `head + tail` characters, else its two ends on lines of their own."""
     if len(text) <= head + tail:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aion_extproc.classify import features
 from aion_extproc.classify.classifier import Classifier
-from aion_extproc.classify.features import REMINDER_CLOSE, REMINDER_OPEN, estimate_tokens, excerpt, strip_reminders
+from aion_extproc.classify.features import REMINDER_CLOSE, REMINDER_OPEN, excerpt, strip_reminders
 from aion_extproc.classify.terms import START, fold, terms
 from aion_extproc.wire.conversation import Conversation, Turn
 
@@ -73,10 +73,6 @@ def test_an_excerpt_is_the_text_or_its_ends(text: str, head: int, tail: int) -> 
         assert cut == text
     else:
         assert cut == text[:head] + "\n" + text[-tail:]
-
-
-def test_tokens_are_a_quarter_of_the_characters_rounded_up() -> None:
-    assert [estimate_tokens(n) for n in (0, 1, 4, 5, 4000)] == [0, 1, 1, 2, 1000]
 
 
 def test_terms_are_stems_digits_code_and_single_cjk_characters() -> None:
