@@ -176,7 +176,7 @@ def test_an_answer_that_is_none(
 
 def test_a_client_that_hangs_up_on_anthropic(claude_gateway: Gateway, claude: Scripted) -> None:
     claude.says(Says(hold=threading.Event()))
-    stream = chats(claude_gateway).create(**ASK, stream=True)
+    stream = chats(claude_gateway).create(**ASK_CLAUDE, stream=True)
     assert next(chunk for chunk in stream if chunk.choices[0].delta.content).choices[0].delta.content == "fou"
     stream.close()
     check_cut(claude_gateway, claude, stream.response.headers["x-request-id"])
@@ -184,7 +184,7 @@ def test_a_client_that_hangs_up_on_anthropic(claude_gateway: Gateway, claude: Sc
 
 def test_a_client_that_hangs_up_on_openai(gpt_gateway: Gateway, gpt: Scripted) -> None:
     gpt.says(Says(hold=threading.Event()))
-    with messages(gpt_gateway).stream(**ASK, **LIMIT) as stream:
+    with messages(gpt_gateway).stream(**ASK_GPT, **LIMIT) as stream:
         assert next(iter(stream.text_stream)) == "fou"
     check_cut(gpt_gateway, gpt, stream.response.headers["x-request-id"])
 
