@@ -18,6 +18,7 @@ from rich.table import Table
 
 from aion_extproc.config.errors import ConfigError
 from aion_extproc.config.schema import Settings
+from aion_extproc.leaving import leave
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True)
@@ -54,7 +55,7 @@ def up(
     settings, found, demo = _settings(config, f"http://127.0.0.1:{demo_port}/v1")
     settings = _override(settings, port=port, workers=workers, admin_port=admin_port)
     _require_models(settings)
-    sys.exit(asyncio.run(_run(settings, found, demo_port if demo else None)))
+    leave(asyncio.run(_run(settings, found, demo_port if demo else None)))
 
 
 async def _run(settings: Settings, found: tuple[tuple[str, str], ...], demo_port: int | None) -> int:

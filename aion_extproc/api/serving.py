@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
+from aion_extproc.leaving import leave
+
 
 def serve(app: Any, *, socket: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
-    """Serve on the Unix socket if given, else on host:port. Returns only through SystemExit(0).
+    """Serve on the Unix socket if given, else on host:port. Never returns.
 
     Requests still open at SIGTERM get one second.
     """
@@ -34,4 +35,4 @@ def serve(app: Any, *, socket: Path | None = None, host: str = "127.0.0.1", port
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
+    leave(0)

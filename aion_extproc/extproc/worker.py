@@ -24,6 +24,7 @@ from aion_extproc.extproc.assignment import Assignment, load_assignment
 from aion_extproc.extproc.grpc_server import GrpcServer
 from aion_extproc.extproc.policy import make_policy
 from aion_extproc.extproc.service import MESSAGE_LIMIT, Service
+from aion_extproc.leaving import leave
 from aion_extproc.stores.ledger import Ledger
 from aion_extproc.stores.writer import LedgerWriter
 
@@ -109,6 +110,7 @@ def main() -> None:
     assignment = load_assignment(sys.stdin.buffer.read())
     options.socket.unlink(missing_ok=True)  # a killed predecessor's
     uvloop.run(run(assignment, options.socket, pipe_beat(options.heartbeat)))
+    leave(0)
 
 
 if __name__ == "__main__":
