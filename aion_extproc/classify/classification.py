@@ -14,6 +14,7 @@ class Classification:
     task: str  # one of classify.tasks.TASKS
     signals: Mapping[str, float]  # signal name → its value in [0, 1], before weighting
     reason: str  # a short text for X-AION-Reason, ASCII, no text of the request in it
+    floored: bool  # the score is a floor: the turn plainly asks for so much, whatever the sum
 
 
 @dataclass(frozen=True, slots=True)

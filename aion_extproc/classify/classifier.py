@@ -67,4 +67,5 @@ class Classifier:
             task=tasks.with_tools(task, conversation),
             signals=MappingProxyType(ordered),
             reason=reason,
+            floored=floor > score,
         )

@@ -1,142 +1,39 @@
 """The configuration as types: what `aion.yaml` may say, with defaults. Its manual is docs/configuration.md.
 
 Unknown keys are refused and nothing can be changed after loading. Secrets are `SecretStr`: they do not show
-in `repr`, dumps or logs. A validator that knows a more exact place than its own model names it to `fault`.
+in `repr`, dumps or logs.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from aion_extproc.catalog.catalog import VIRTUAL_MODELS
 from aion_extproc.catalog.model import Mode
+from aion_extproc.config.routing import Routing, check_chains
+from aion_extproc.config.values import (
+    Address,
+    Duration,
+    HeaderText,
+    HostLabel,
+    Name,
+    Port,
+    Price,
+    Project,
+    Secret,
+    Section,
+    fault,
+)
 from aion_extproc.providers import ALIASES, KINDS, Kind, Place, configure
-
-PICO_DIGITS = 6  # a price has at most so many decimals: the ledger counts in 10⁻¹² USD for a token
-
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def fault(message: str, *at: str | int) -> PydanticCustomError:
-    """An error with its own words at a place below the model that raises it."""
-    return PydanticCustomError("aion", "{message}", {"message": message, "at": at})
-
-
-def seconds(value: object) -> float:
-    """Seconds from "500ms", "5s", "2m", "1h" or a number of seconds; positive."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*", value)
-        if not match:
-            raise fault('must be a duration such as "500ms", "5s", "2m", or a number of seconds')
-        result = float(match[1]) * _SECONDS[match[2] or "s"]
-    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        try:
-            result = float(value)
-        except OverflowError:
-            result = 0.0
-    else:
-        raise fault('must be a duration such as "500ms", "5s", "2m", or a number of seconds')
-    if not 0 < result < 365 * 86400:
-        raise fault("must be longer than zero and shorter than a year")
-    return result
-
-
-def _price(value: object) -> Decimal:
-    """USD for a million tokens, exactly as written. A float can only come from Python: its repr counts."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
-        raise fault("must be a price in USD per million tokens, such as 0.15")
-    try:
-        price = Decimal(str(value).strip())
-    except ArithmeticError:
-        raise fault("must be a price in USD per million tokens, such as 0.15") from None
-    if not price.is_finite() or price < 0:
-        raise fault("must not be negative")
-    if price > 1_000_000:
-        raise fault("is more than a million dollars per million tokens; prices are per million tokens")
-    exponent = price.normalize().as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > PICO_DIGITS:
-        raise fault(f"has more than {PICO_DIGITS} decimals")
-    return price
-
-
-def _header_text(value: str) -> str:
-    # Goes into HTTP headers and metric labels as it is.
-    if not re.fullmatch(r"[!-~]{1,256}", value):
-        raise fault("must be 1 to 256 visible ASCII characters without spaces")
-    return value
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise fault("must be a name of at most 64 letters, digits, dots, dashes or underscores")
-    return value
-
-
-def _host_label(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", value.lower()):
-        raise fault("must be a name of letters, digits and dashes")
-    return value.lower()
-
-
-def _project(value: str) -> str:
-    # Old projects have their domain before them: example.com:name.
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.:-]{0,62}", value):
-        raise fault("must be a project's id, such as my-project-123")
-    return value
-
-
-def _secret(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text:
-        raise fault("is empty")
-    if not re.fullmatch(r"[!-~]+", text):
-        raise fault("has a space, a line break or a character that an HTTP header cannot carry")
-    return value
-
-
-def _address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address("127.0.0.1" if value == "localhost" else value))
-    except ValueError:
-        raise fault("must be an IP address, such as 127.0.0.1 or 0.0.0.0") from None
-
-
-Duration = Annotated[float, BeforeValidator(seconds)]
-Price = Annotated[Decimal, BeforeValidator(_price)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-HeaderText = Annotated[str, AfterValidator(_header_text)]
-Name = Annotated[str, AfterValidator(_name)]
-HostLabel = Annotated[str, AfterValidator(_host_label)]
-Project = Annotated[str, AfterValidator(_project)]
-Secret = Annotated[SecretStr, AfterValidator(_secret)]
-
-
-class Section(BaseModel):
-    """What all parts of the configuration have in common."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Gateway(Section):
     """The ports and processes of `aion up`."""
 
-    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1"
+    listen: Address = "127.0.0.1"
     port: Port = 8080
     admin_port: Port = 9464
     workers: Annotated[int, Field(ge=1, le=64)] = 1
@@ -146,12 +43,24 @@ class Gateway(Section):
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
     idle_timeout: Duration = 600.0  # as long as the SDKs wait: a model may think in silence
     connect_timeout: Duration = 5.0
-    drain_timeout: Duration = 1.0
+    first_byte_timeout: Duration = 60.0
+    worker_open_requests: Annotated[int, Field(ge=1)] = 2000
+    worker_open_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
+    drain_delay: Duration = 5.0
+    drain_timeout: Duration = 25.0  # with all that follows below the 30 s that Kubernetes waits
+    worker_drain_timeout: Duration = 600.0
+    worker_memory_bytes: Annotated[int, Field(ge=128 << 20)] = 1 << 30
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Gateway:
         if self.port == self.admin_port:
             raise fault("must differ from port", "admin_port")
+        return self
+
+    @model_validator(mode="after")
+    def _room_for_a_body(self) -> Gateway:
+        if self.worker_open_bytes < self.max_body_bytes:
+            raise fault("must not be less than max_body_bytes: no such request could be taken", "worker_open_bytes")
         return self
 
 
@@ -330,28 +239,6 @@ class Auth(Section):
         return self
 
 
-class Classifier(Section):
-    """score < tier1_threshold → tier 1, ≤ tier2_threshold → tier 2, above → tier 3."""
-
-    tier1_threshold: Annotated[float, Field(ge=0, le=1)] = 0.35
-    tier2_threshold: Annotated[float, Field(ge=0, le=1)] = 0.70
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Classifier:
-        if self.tier1_threshold > self.tier2_threshold:
-            raise fault("must not be above tier2_threshold", "tier1_threshold")
-        return self
-
-
-class Routing(Section):
-    """How a model is chosen among those of a tier."""
-
-    strategy: Literal["cheapest", "fallback"] = "cheapest"
-    classifier: Classifier = Classifier()
-    fallback_enabled: bool = True
-    prefer_native: bool = True  # within a tier, models that speak the client's format come first
-
-
 class Telemetry(Section):
     """The ledger."""
 
@@ -379,6 +266,12 @@ class Settings(Section):
             name: {**entry, "kind": name} if isinstance(entry, Mapping) and "kind" not in entry else entry
             for name, entry in value.items()
         }
+
+    @model_validator(mode="after")
+    def _chains_known(self) -> Settings:
+        known = {name: {model.id: model.mode for model in entry.models} for name, entry in self.providers.items()}
+        check_chains(self.routing.chains, known)
+        return self
 
     @property
     def enabled_providers(self) -> Mapping[str, ProviderSettings]:

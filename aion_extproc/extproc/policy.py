@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
+from aion_extproc.accounting.cost import NANO_PER_USD
 from aion_extproc.catalog.catalog import Catalog
+from aion_extproc.catalog.model import Model
 from aion_extproc.classify.classification import Thresholds
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.config.schema import Settings
+from aion_extproc.gateway.spec import cluster_name, fallback_cluster_name
 from aion_extproc.providers import Provider, configure
 from aion_extproc.routing.candidates import Tables
+from aion_extproc.routing.chains import PinnedChain, PinnedStep
 from aion_extproc.routing.health import Health
+from aion_extproc.routing.sessions import Rules, Sessions
 from aion_extproc.routing.strategies import STRATEGIES, Strategy
 
 
@@ -30,19 +36,34 @@ ANYBODY = Caller()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    generation: int
     catalog: Catalog
     tables: Tables
     providers: Mapping[str, Provider]
+    revisions: Mapping[str, int]  # of their clusters, gateway.spec.cluster_name
     classifier: Classifier
     thresholds: Thresholds
     strategy: Strategy
     fallback_enabled: bool
     prefer_native: bool
     health: Health
+    sessions: Sessions
+    session_rules: Rules
     callers: Mapping[bytes, Caller] | None  # SHA-256 of a key → whose; None: everybody may call
     max_body_bytes: int
     usage: Literal["envoy", "ext_proc"]
     exact_json_cost: bool
+    worker_open_requests: int
+    worker_open_bytes: int
+    first_byte_timeout: float  # seconds that a stream may take to begin where another model stands by
+
+    def cluster(self, provider: str) -> str:
+        """Envoy's cluster for requests that are ready to be sent there."""
+        return cluster_name(provider, self.revisions.get(provider, 0))
+
+    def fallback_cluster(self, provider: str) -> str:
+        """The one that has each attempt rewritten on its way."""
+        return fallback_cluster_name(provider, self.revisions.get(provider, 0))
 
     def caller(self, key: str) -> Caller | None:
         """Whose key this is; None: nobody's. The look-up is by digest, so its time tells nothing of the key."""
@@ -51,22 +72,38 @@ class Policy:
         return self.callers.get(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest())
 
 
-def make_policy(settings: Settings, catalog: Catalog, classifier: Classifier) -> Policy:
-    thresholds = settings.routing.classifier
+def make_policy(
+    settings: Settings,
+    catalog: Catalog,
+    classifier: Classifier,
+    generation: int = 0,
+    revisions: Mapping[str, int] = MappingProxyType({}),
+) -> Policy:
+    thresholds, sessions = settings.routing.classifier, settings.routing.sessions
+    providers = make_providers(settings)
+    # Envoy fetches Google's tokens for the first attempt's cluster only.
+    only_first = frozenset(name for name, provider in providers.items() if provider.signing == "gcp")
     return Policy(
+        generation=generation,
         catalog=catalog,
-        tables=Tables(catalog),
-        providers=make_providers(settings),
+        tables=Tables(catalog, only_first, _chains(settings, catalog)),
+        providers=providers,
+        revisions=revisions,
         classifier=classifier,
         thresholds=Thresholds(thresholds.tier1_threshold, thresholds.tier2_threshold),
         strategy=STRATEGIES[settings.routing.strategy],
         fallback_enabled=settings.routing.fallback_enabled,
         prefer_native=settings.routing.prefer_native,
         health=Health(),
+        sessions=Sessions(sessions.expire_after),
+        session_rules=Rules(sessions.hysteresis, sessions.cache_lifetime, sessions.regeneration),
         callers=_callers(settings),
         max_body_bytes=settings.gateway.max_body_bytes,
         usage=settings.gateway.usage,
         exact_json_cost=settings.gateway.json_cost == "exact",
+        worker_open_requests=settings.gateway.worker_open_requests,
+        worker_open_bytes=settings.gateway.worker_open_bytes,
+        first_byte_timeout=settings.gateway.first_byte_timeout,
     )
 
 
@@ -80,6 +117,30 @@ def make_providers(settings: Settings) -> dict[str, Provider]:
         key = entry.api_key.get_secret_value() if entry.api_key else None
         providers[name] = configure(name, entry.known_kind, base_url, key, entry.place)
     return providers
+
+
+def _chains(settings: Settings, catalog: Catalog) -> tuple[PinnedChain, ...]:
+    """The pinned chains, with the models that are not switched off."""
+
+    def models(id: str, provider: str | None) -> tuple[Model, ...]:
+        return tuple(m for m in catalog.models if m.id == id and provider in (None, m.provider))
+
+    return tuple(
+        PinnedChain(
+            number,
+            chain.match.model,
+            chain.match.tier,
+            tuple(
+                PinnedStep(
+                    models(step.model, step.provider),
+                    None if step.max_cost_usd is None else int(step.max_cost_usd * NANO_PER_USD),
+                    step.max_first_byte,
+                )
+                for step in chain.steps
+            ),
+        )
+        for number, chain in enumerate(settings.routing.chains, 1)
+    )
 
 
 def _callers(settings: Settings) -> dict[bytes, Caller] | None:

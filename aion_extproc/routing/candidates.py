@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from aion_extproc.catalog.catalog import Catalog
 from aion_extproc.catalog.model import Model
+from aion_extproc.routing.chains import PinnedChain
 from aion_extproc.routing.health import Health
 from aion_extproc.wire.endpoint import Endpoint
 
@@ -30,10 +31,17 @@ def is_native(model: Model, endpoint: Endpoint) -> bool:
 
 
 class Tables:
-    """The models of a catalogue sorted once by endpoint and tier, so that a request only looks up."""
+    """The models of a catalogue sorted once by endpoint and tier, so that a request only looks up.
 
-    def __init__(self, catalog: Catalog) -> None:
+    `only_first`: providers whose models cannot stand by for others. `chains`: what the configuration pins.
+    """
+
+    def __init__(
+        self, catalog: Catalog, only_first: frozenset[str] = frozenset(), chains: Sequence[PinnedChain] = ()
+    ) -> None:
         self.catalog = catalog
+        self.only_first = only_first
+        self.chains = chains
         self.any: dict[Endpoint, Tiers] = {e: _by_tier(catalog.models, e) for e in Endpoint}
         self.local: dict[Endpoint, Tiers] = {
             e: _by_tier([model for model in catalog.models if model.local], e) for e in Endpoint
@@ -56,3 +64,9 @@ def fitting(models: Sequence[Model], tokens: int) -> Sequence[Model]:
 def healthy(models: Sequence[Model], health: Health, now: float) -> Sequence[Model]:
     """Those that a request may go to now."""
     return [model for model in models if health.healthy(model.provider, model.id, now)]
+
+
+def degraded_last(models: Sequence[Model], health: Health, now: float) -> Sequence[Model]:
+    """The same models; those that answer badly or slowly come after all others."""
+    ill = [model for model in models if health.degraded(model.provider, model.id, now)]
+    return [*(model for model in models if model not in ill), *ill] if ill else models

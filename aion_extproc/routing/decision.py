@@ -8,6 +8,17 @@ from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.model import Model
 from aion_extproc.wire.endpoint import Endpoint
 
+MAX_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """The model that served the conversation's last turn, and what its provider still holds of it."""
+
+    provider: str
+    model: str
+    tokens: int  # in its prompt cache, more than none
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -15,42 +26,48 @@ class Wanted:
 
     asked: str  # the client's `model`, as sent
     endpoint: Endpoint  # that it came by
-    tier: int = 1  # the classifier's; not looked at where the client named a concrete model
+    tier: int = 1  # the classifier's or the conversation's; not looked at where the client named a concrete model
     input_tokens: int = 0  # an estimate
     max_tokens: int | None = None  # the client's limit on the answer
     # (provider, model id) of those that turned out to be unable to take this request.
     excluded: frozenset[tuple[str, str]] = frozenset()
+    why: str = ""  # the tier is not the classifier's: "asked again"; ASCII
+    warm: Warm | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One model to try."""
+    """One model to try. None: a price is unknown."""
 
     model: Model
+    expected_cost_nano: int | None
+    expected_savings_nano: int | None  # against the dearest configured model
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Where the request goes. The first attempt is the choice, the others stand by in order of preference."""
 
-    attempts: tuple[Attempt, ...]  # never empty
+    attempts: tuple[Attempt, ...]  # never empty; a model is there once
     tier: int  # of the chosen model
     wanted_tier: int | None  # None where a concrete model or aion-local was asked for
     reason: str  # ASCII, for X-AION-Reason and the ledger
-    expected: Usage  # what the costs below are for
-    expected_cost_nano: int | None  # None: the chosen model's price is unknown
-    baseline_nano: int | None  # the same at the dearest configured model; None: no price is known
+    expected: Usage  # of the first attempt
+    baseline_nano: int | None  # what that would cost at the dearest configured model; None: no price is known
     baseline_model: str  # its id; "" where there is none
+    first_byte_timeout: float | None = None  # seconds to wait for an attempt's answer to begin; None: nothing is said
 
     @property
     def model(self) -> Model:
         return self.attempts[0].model
 
     @property
+    def expected_cost_nano(self) -> int | None:
+        return self.attempts[0].expected_cost_nano
+
+    @property
     def expected_savings_nano(self) -> int | None:
-        if self.expected_cost_nano is None or self.baseline_nano is None:
-            return None
-        return max(0, self.baseline_nano - self.expected_cost_nano)
+        return self.attempts[0].expected_savings_nano
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import typing
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -186,16 +186,17 @@ def test_the_example_also_loads_with_everything_in_it_switched_on() -> None:
     assert build(settings).warnings == ()
 
 
+def section_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(section_in, typing.get_args(annotation))), None)
+
+
 def documented(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, object]]:
     for name, field in model.model_fields.items():
-        found = [
-            inner
-            for inner in re.findall(r"schema\.(\w+)", str(field.annotation))
-            if inner in vars(__import__("aion_extproc.config.schema", fromlist=["*"]))
-        ]
-        inner = vars(__import__("aion_extproc.config.schema", fromlist=["*"]))[found[0]] if found else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            marker = {"providers": ".<name>", "models": "[]", "keys": "[]"}.get(name, "")
+        inner = section_in(field.annotation)
+        if inner is not None:
+            marker = ".<name>" if name == "providers" else "[]" if name in ("models", "keys", "chains", "steps") else ""
             yield from documented(inner, f"{prefix}{name}{marker}.")
         else:
             yield prefix + name, field.default

@@ -43,7 +43,7 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
         (
             "routing: {wibble: 1}",
             "aion.yaml:1: routing.wibble: unknown key; known here: strategy, classifier, fallback_enabled, "
-            "prefer_native",
+            "prefer_native, chains, sessions",
         ),
         (
             "providers: {local: {models: [{id: a, tier: 1}], managed: {model_path: x, prt: 1}}}",

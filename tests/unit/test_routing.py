@@ -1,8 +1,7 @@
-"""Which model gets a request, and what is said when none can."""
+"""Which model gets a request, who stands by for it, and what is said when none can."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import product
 
 import pytest
@@ -11,68 +10,14 @@ from hypothesis import strategies as st
 
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.catalog import Catalog
-from aion_extproc.catalog.model import FREE, Model, Prices, Rate
+from aion_extproc.catalog.model import Model, Prices, Rate
 from aion_extproc.routing.candidates import Tables, is_native, serves
-from aion_extproc.routing.decision import Decision, NoRoute, Wanted
-from aion_extproc.routing.health import Health
-from aion_extproc.routing.route import MAX_ATTEMPTS, route
+from aion_extproc.routing.decision import MAX_ATTEMPTS, Decision, NoRoute, Wanted, Warm
+from aion_extproc.routing.health import Health, Observation
+from aion_extproc.routing.route import route
 from aion_extproc.routing.strategies import STRATEGIES
 from aion_extproc.wire.endpoint import Endpoint
-
-CHAT, MESSAGES = Endpoint.CHAT, Endpoint.MESSAGES
-BOTH = frozenset([CHAT, MESSAGES])
-
-
-def model(
-    id: str,
-    tier: int,
-    price: int | None = 1,
-    *,
-    provider: str = "p",
-    local: bool = False,
-    window: int | None = None,
-    endpoints: Iterable[Endpoint] = BOTH,
-) -> Model:
-    prices = FREE if local else None if price is None else Prices(Rate(price), Rate(price))
-    found = frozenset(endpoints)
-    return Model(id, provider, tier, prices, window, local, frozenset(), endpoints=found)
-
-
-def ask(
-    models: Iterable[Model],
-    asked: str = "aion-auto",
-    tier: int = 1,
-    *,
-    endpoint: Endpoint = CHAT,
-    tokens: int = 100,
-    max_tokens: int | None = None,
-    down: Iterable[str] = (),
-    strategy: str = "cheapest",
-    fallback: bool = True,
-    prefer_native: bool = True,
-    excluded: Iterable[str] = (),
-) -> Decision | NoRoute:
-    models = list(models)
-    health = Health()
-    for name in down:
-        for _ in range(3):
-            health.report(next(m.provider for m in models if m.id == name), name, False, 0.0)
-    without = frozenset((m.provider, m.id) for m in models if m.id in excluded)
-    wanted = Wanted(asked, endpoint, tier, tokens, max_tokens, without)
-    return route(Tables(Catalog(models)), wanted, health, 10.0, STRATEGIES[strategy], fallback, prefer_native)
-
-
-def chosen(answer: Decision | NoRoute) -> str:
-    assert isinstance(answer, Decision), answer
-    return answer.model.id
-
-
-def refused(answer: Decision | NoRoute) -> tuple[int, str]:
-    assert isinstance(answer, NoRoute), answer
-    return answer.status, answer.code
-
-
-THREE = [model("small", 1, 1), model("middle", 2, 5), model("large", 3, 20)]
+from tests.support.routing import BOTH, CHAT, MESSAGES, THREE, ask, chosen, fail, model, refused, tried
 
 
 @pytest.mark.parametrize(("tier", "expected"), [(1, "small"), (2, "middle"), (3, "large")])
@@ -273,16 +218,82 @@ def test_expected_cost_and_savings() -> None:
 
 def test_one_request_at_a_time_tries_a_model_that_comes_back() -> None:
     tables, health = Tables(Catalog(THREE)), Health()
-    for _ in range(3):
-        health.report("p", "small", False, 0.0)
+    fail(health, "p", "small")
     wanted = Wanted("aion-auto", CHAT, 1, 10)
 
     def go(now: float) -> str:
         return chosen(route(tables, wanted, health, now, STRATEGIES["cheapest"]))
 
     assert [go(29.0), go(30.0), go(30.1)] == ["middle", "small", "middle"]
-    health.report("p", "small", True, 31.0)
+    health.report(Observation("p", "small", True), 31.0)
     assert [go(31.1), go(31.2)] == ["small", "small"]
+
+
+# --- who stands by
+
+
+def test_the_chain_is_the_tier_and_then_the_tiers_above() -> None:
+    models = [model("large", 3, 20), model("dear", 1, 9), model("middle", 2, 5), model("cheap", 1, 2)]
+    assert tried(ask(models)) == ["cheap", "dear", "middle", "large"]
+    assert tried(ask(models, tier=2)) == ["middle", "large"]
+    assert tried(ask(models, down=["dear"])) == ["cheap", "middle", "large"]
+    assert tried(ask([*models, model("fifth", 3, 30)])) == ["cheap", "dear", "middle", "large"]
+
+
+def test_without_fallback_there_is_one_attempt() -> None:
+    models = [model("cheap", 1, 2), model("dear", 1, 9), model("m", 2, provider="a"), model("m", 2, provider="b")]
+    for asked in ("aion-auto", "m"):
+        answer = ask(models, asked, fallback=False)
+        assert isinstance(answer, Decision)
+        assert len(answer.attempts) == 1
+
+
+def test_nobody_below_tier_three_stands_by_for_it() -> None:
+    models = [*THREE, model("other", 3, 30)]
+    assert tried(ask(models, "aion-escalate")) == ["large", "other"]
+
+
+def test_another_provider_stands_by_for_a_named_model_and_no_other_model() -> None:
+    models = [model("m", 1, 3, provider="a"), model("m", 1, 4, provider="b"), model("n", 1, 1, provider="a")]
+    answer = ask(models, "m")
+    assert isinstance(answer, Decision)
+    assert [attempt.model.provider for attempt in answer.attempts] == ["a", "b"]
+    assert tried(answer) == ["m", "m"]
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.EMBEDDINGS, Endpoint.COMPLETIONS])
+def test_another_provider_of_the_same_model_stands_by_for_vectors(endpoint: Endpoint) -> None:
+    models = [model("e", 0, 3, provider=name, endpoints=[endpoint]) for name in "ab"]
+    assert tried(ask([*models, model("f", 0, endpoints=[endpoint])], "e", endpoint=endpoint)) == ["e", "e"]
+
+
+def test_who_answers_badly_comes_last_in_its_tier_and_before_the_next() -> None:
+    models = [model("cheap", 1, 1), model("dear", 1, 9), model("middle", 2, 5)]
+    assert tried(ask(models, slow={"cheap": 30.0})) == ["dear", "cheap", "middle"]
+    # Even before what must be translated: a translation that answers is better than none.
+    models = [model("native", 1, 1, endpoints=[CHAT]), model("foreign", 1, 9, endpoints=[MESSAGES])]
+    assert tried(ask(models, slow={"native": 30.0})) == ["foreign", "native"]
+    assert tried(ask(models, slow={"native": 30.0, "foreign": 30.0})) == ["native", "foreign"]
+
+
+def test_who_cannot_stand_by_may_still_be_first() -> None:
+    models = [model("cheap", 1, 1, provider="vertex"), model("dear", 1, 9), model("dearest", 1, 10, provider="vertex")]
+    assert tried(ask(models, only_first=["vertex"])) == ["cheap", "dear"]
+    assert tried(ask(models, only_first=["vertex"], down=["cheap"])) == ["dear"]
+    # It takes no place in the chain either.
+    many = [model("first", 1, 1), *(model(f"v{i}", 1, 2, provider="vertex") for i in range(9)), *THREE]
+    assert tried(ask(many, only_first=["vertex"])) == ["first", "small", "middle", "large"]
+
+
+def test_each_attempt_has_its_own_cost_and_savings() -> None:
+    models = [model("small", 1, 1000), model("unknown", 1, None), model("large", 3, 20_000)]
+    answer = ask(models, tokens=300)
+    assert isinstance(answer, Decision)
+    assert [(a.model.id, a.expected_cost_nano, a.expected_savings_nano) for a in answer.attempts] == [
+        ("small", 800, 15_200),
+        ("unknown", None, None),
+        ("large", 16_000, 0),
+    ]
 
 
 SOME = st.lists(
@@ -309,6 +320,7 @@ SOME = st.lists(
     st.none() | st.integers(1, 300),
     st.booleans(),
     st.sampled_from(sorted(STRATEGIES)),
+    st.none() | st.builds(Warm, st.just("p"), st.sampled_from(["a", "b", "c", "z"]), st.integers(1, 500)),
     st.data(),
 )
 def test_whatever_is_configured_the_choice_can_serve(
@@ -319,6 +331,7 @@ def test_whatever_is_configured_the_choice_can_serve(
     limit: int | None,
     fallback: bool,
     strategy: str,
+    warm: Warm | None,
     data: st.DataObject,
 ) -> None:
     ids = [m.id for m in models]
@@ -326,7 +339,7 @@ def test_whatever_is_configured_the_choice_can_serve(
     asked = data.draw(st.sampled_from(["aion-auto", "aion-local", "aion-escalate", *ids]))
     answer = ask(
         models, asked, tier, endpoint=endpoint, tokens=tokens, max_tokens=limit, down=down, strategy=strategy,
-        fallback=fallback,
+        fallback=fallback, warm=warm,
     )  # fmt: skip
 
     def can(m: Model) -> bool:
@@ -346,14 +359,21 @@ def test_whatever_is_configured_the_choice_can_serve(
         assert not able or answer.code == "no_healthy_model"
         assert (answer.retry_after is not None) == (answer.code == "no_healthy_model")
         return
-    assert 1 <= len(answer.attempts) <= MAX_ATTEMPTS
-    assert len(set(answer.attempts)) == len(answer.attempts)
+    assert 1 <= len(answer.attempts) <= (MAX_ATTEMPTS if fallback else 1)
+    assert len({attempt.model for attempt in answer.attempts}) == len(answer.attempts)
     for attempt in answer.attempts:
         assert attempt.model in able
         # One asked for by name is tried even when it is down: nobody else can stand in for it.
         assert attempt.model.id not in down or (asked in ids and all(m.id in down for m in able))
     assert answer.reason.isascii()
+    if warm is not None and "kept" in answer.reason:
+        assert answer.model.id == warm.model
+        assert asked != "aion-auto" or answer.tier >= min(tier, max(m.tier for m in able))
+        return
     if asked == "aion-auto":
+        if answer.tier >= tier:  # within a chain only up, but for a laptop's one model
+            tiers = [attempt.model.tier for attempt in answer.attempts]
+            assert tiers == sorted(tiers)
         up_here = [m for m in able if m.tier == tier and m.id not in down]
         assert not up_here or answer.tier == tier
         # Down only where nobody who can is at the tier or above.
