@@ -39,7 +39,7 @@ def convert_request(raw: bytes, source: Side, target: Side, model: str | None) -
     request = parse(_with_model(raw, source, model), format_of(source))
     endpoint = Endpoint.CHAT if target == "openai" else Endpoint.MESSAGES
     provider = configure(target, KINDS[target], api_key="none", place=_PLACE)
-    sent = prepare(request, endpoint, model or request.model, provider, (), exact_cost=False)
+    sent = prepare(request, endpoint, model or request.model, provider, ())
     return sent.body, sent.dropped
 
 

@@ -4,7 +4,8 @@ The body of each JSON answer and stream echoes a digest of the request body it a
 compare every byte it gets back with what it must be.
 
 A request header `x-bench-pace: 0.002` makes the events of its stream go out one by one, so many seconds apart;
-without it they go out at once.
+without it they go out at once. A header `x-bench-fail: MODEL` has requests for that model answered with 503;
+`x-bench-fail: third` a third of all requests, by their digests.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ import uvloop
 
 CHUNKS = 50
 _DIGEST = b"@@@@@@@@@@@@@@@@"  # stands where the digest belongs, and is as long
+_FAIL = re.compile(rb"\r\nx-bench-fail: *([^\r]+)")
+_FAILED = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 30\r\n\r\n"
+    b'{"error":{"message":"failed"}}'
+)
 _PACE = re.compile(rb"\r\nx-bench-pace: *([0-9.]+)")
 
 
@@ -95,6 +101,10 @@ def _message_template() -> tuple[bytes, ...]:
     return tuple(b"event: %b\ndata: %b\n\n" % (data.split(b'"', 4)[3], data) for data in datas)
 
 
+def fails(which: str, model: str, body: bytes) -> bool:
+    return int(digest(body)[:8], 16) % 3 == 0 if which == "third" else which == model
+
+
 class Upstream(asyncio.Protocol):
     """One connection. Requests are read by content-length, as our gateway always sends it."""
 
@@ -126,6 +136,9 @@ class Upstream(asyncio.Protocol):
         assert self.transport is not None
         request = orjson.loads(body) if body else {}
         is_message = head.startswith(b"post /v1/messages")
+        if (fail := _FAIL.search(head)) and fails(fail[1].decode(), request["model"], body):
+            self.transport.write(_FAILED)
+            return
         if request.get("stream"):
             options = request.get("stream_options") or {}
             events = message_events(body) if is_message else chat_events(body, bool(options.get("include_usage")))

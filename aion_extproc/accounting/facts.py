@@ -31,7 +31,9 @@ class Facts:
     error: str = ""  # why it was refused
     input_tokens: int = 0  # an estimate
     max_tokens: int | None = None
+    generation: int = 0  # of the configuration that decided it
     cache_ttl: str = ""  # lifetime of what is written to the prompt cache: "", "1h", or "mixed"
+    session: str = ""  # the conversation and its turn, hashed; "" where nothing is remembered of it
 
 
 def encode(facts: Facts) -> str:

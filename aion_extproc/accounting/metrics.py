@@ -4,8 +4,8 @@ prometheus_client's multiprocess mode keeps every value in a file of the process
 process adds the files up. One observed row touches about 13 of those values, at 1 to 2 µs each; so `observe`
 only adds to plain numbers, and `flush`, called about once a second, carries them over.
 
-PROMETHEUS_MULTIPROC_DIR must be set before prometheus_client is first imported. Without it the metrics are
-this process's alone.
+PROMETHEUS_MULTIPROC_DIR must be set before prometheus_client is first imported, or `name_process` be called. Without it
+the metrics are this process's alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from aion_extproc.accounting.row import LedgerRow
+from aion_extproc.accounting.row import AttemptRow, LedgerRow
 
 OTHER = "other"
 MAX_ERROR_CODES = 64
@@ -187,11 +187,28 @@ class Metrics:
             *_GEN_AI,
         )
 
+        self._failed = self._counter(
+            "aion_failed_attempts",
+            "Attempts that failed and were followed by another one, by what went wrong",
+            "provider",
+            "model",
+            "code",
+        )
         self.streams = self._gauge("aion_extproc_streams", "Open ext_proc streams")
         self.ledger_waiting = self._gauge("aion_ledger_waiting", "Ledger rows not yet written")
         self.ledger_rows = self._counter("aion_ledger_rows", "Ledger rows written")
         self.ledger_dropped = self._counter("aion_ledger_dropped", "Ledger rows given up")
-        self.worker_restarts = self._counter("aion_worker_restarts", "Workers the supervisor started anew")
+        self.worker_restarts = self._counter("aion_worker_restarts", "Workers that died and were started anew")
+        self.worker_replacements = self._counter(
+            "aion_worker_replacements", "Workers that were replaced while they ran", "reason"
+        )
+        self.config_reloads = self._counter("aion_config_reloads", "Reloads of the configuration", "result")
+        self.config_reload_successful = self._gauge(
+            "aion_config_last_reload_successful", "Whether the configuration file is what the gateway works with"
+        )
+        self.config_generation = self._gauge(
+            "aion_config_generation", "Which configuration is at work: 1 at the start, 1 more with each reload"
+        )
 
     def observe(self, row: LedgerRow) -> None:
         """Count one request. It shows at /metrics after the next `flush`."""
@@ -237,6 +254,12 @@ class Metrics:
             cell.gen_ai_first_token.add(first)
             if usage.output_tokens > 1:
                 cell.gen_ai_per_token.add(max(0.0, seconds - first) / (usage.output_tokens - 1))
+
+    def failed_attempt(self, row: AttemptRow) -> None:
+        """Count an attempt after which another one was made."""
+        provider = row.provider if row.provider in self._providers else OTHER
+        model = row.model if row.model in self._models else OTHER
+        self._failed.labels(provider, model, self._error_code(row.error)).inc()
 
     def classified(self, seconds: float) -> None:
         """Note how long a classification took."""
@@ -309,11 +332,19 @@ def exposition(registry: CollectorRegistry | None = None) -> bytes:
     return generate_latest(shared)
 
 
-def forget_process(pid: int) -> None:
-    """Drop the gauges of a process that is gone; its counters stay. For the supervisor, after each death."""
+def name_process(name: str) -> None:
+    """Keep this process's values under a name, before the first `Metrics`. Its successor of that name counts on from
+    them, so that there are not more and more files to add up. No two may run at once; no "_" may be in it."""
+    if _directory():
+        values.ValueClass = values.MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]
+
+
+def forget_process(name: int | str) -> None:
+    """Drop the gauges of a process that is gone, by name or pid; its counters stay. For the supervisor, after each
+    death."""
     directory = _directory()
     if directory:
-        mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+        mark_process_dead(name, directory)  # type: ignore[no-untyped-call]
 
 
 def _directory() -> str:

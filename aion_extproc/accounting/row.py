@@ -43,3 +43,20 @@ class LedgerRow:
     ttft_ms: float | None = None  # to the first byte of the answer's body
     request_bytes: int = 0
     response_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """An attempt that failed, after which another model was tried or the client got the error."""
+
+    request_id: str
+    number: int  # of the request's attempts, from 1 on
+    at_ms: int
+    provider: str
+    model: str
+    status: int  # that the provider answered; 0: none
+    error: str  # "provider_503", "upstream_timeout", "connect_failed" …
+    latency_ms: float
+    # What it is billed for, estimated: an error is not, but who broke off without an answer may have read the input.
+    # None: the price is unknown.
+    cost_nano: int | None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from math import ceil
 
 from aion_extproc.accounting.cost import cost_nano
 from aion_extproc.accounting.facts import Facts
-from aion_extproc.accounting.row import LedgerRow, Outcome
+from aion_extproc.accounting.row import AttemptRow, LedgerRow, Outcome
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.catalog import Catalog
+from aion_extproc.catalog.model import Prices
 from aion_extproc.wire.endpoint import Endpoint
 
 # Bytes of a stream for one token of answer, where the stream was cut before the provider counted: an event of one
@@ -17,6 +19,7 @@ from aion_extproc.wire.endpoint import Endpoint
 _STREAM_BYTES_PER_TOKEN = {"openai": 190, "anthropic": 110}
 _JSON_BYTES_PER_TOKEN = 4
 LONGEST_PATH = 128
+_NEVER_BEGAN = frozenset({"connect_failed", "dns_failed", "no_healthy_upstream", "overflow"})
 # No answer has more tokens. A provider that says so is not believed; at the dearest price it would not fit the ledger.
 _MOST_TOKENS = 10**9
 
@@ -43,6 +46,48 @@ class Finished:
     retry_after: float | None = None  # seconds, of a provider's 429 or 503
 
 
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt as Envoy logs it. It knows neither its number nor its model."""
+
+    request_id: str
+    at_ms: int
+    provider: str
+    status: int  # 0: the provider did not answer
+    error: str
+    latency_ms: float
+    retry_after: float | None = None  # seconds
+
+
+def settle_attempts(
+    failed: Sequence[FailedAttempt], models: Sequence[tuple[str, str]], facts: Facts, catalog: Catalog
+) -> list[AttemptRow]:
+    """The rows of a request's failed attempts, in their order. `models`: the (provider, model) of each attempt that was
+    to be made; where Envoy tried the last of them again, it counts again."""
+    rows = []
+    for index, attempt in enumerate(failed):
+        provider, model = models[min(index, len(models) - 1)]
+        began = not attempt.status and attempt.error not in _NEVER_BEGAN
+        prices = _prices(catalog, provider, model)
+        cost: int | None = 0
+        if began and facts.endpoint != Endpoint.COUNT_TOKENS:
+            cost = None if prices is None else cost_nano(prices, Usage(input_tokens=facts.input_tokens))
+        rows.append(
+            AttemptRow(
+                attempt.request_id,
+                index + 1,
+                attempt.at_ms,
+                provider,
+                model,
+                attempt.status,
+                attempt.error,
+                attempt.latency_ms,
+                cost,
+            )
+        )
+    return rows
+
+
 def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
     """The row of a request. Counts that the provider did not report are estimated and marked."""
     outcome = _outcome(finished, facts)
@@ -50,9 +95,7 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
     cost = baseline = None
     baseline_model = ""
     if facts.model:
-        prices = next(
-            (m.prices for m in catalog.resolve(facts.model).models if m.provider == facts.provider), None
-        )
+        prices = _prices(catalog, facts.provider, facts.model)
         cost = None if prices is None else cost_nano(prices, usage)
         dearest = catalog.dearest(usage)
         if dearest is not None:
@@ -86,6 +129,10 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
         request_bytes=finished.request_bytes,
         response_bytes=finished.response_bytes,
     )
+
+
+def _prices(catalog: Catalog, provider: str, model: str) -> Prices | None:
+    return next((m.prices for m in catalog.resolve(model).models if m.provider == provider), None)
 
 
 def _outcome(finished: Finished, facts: Facts) -> Outcome:

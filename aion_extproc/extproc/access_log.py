@@ -7,7 +7,7 @@ import uuid
 from google.protobuf.duration_pb2 import Duration
 
 from aion_extproc.accounting.facts import Facts, decode, decode_usage
-from aion_extproc.accounting.settle import Finished
+from aion_extproc.accounting.settle import FailedAttempt, Finished
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.extproc import envoy_pb2 as pb
 from aion_extproc.extproc.codec import metadata_text
@@ -28,16 +28,33 @@ _ERRORS = (
 )
 
 
+def read_attempt(entry: pb.HTTPAccessLogEntry) -> FailedAttempt | None:
+    """An entry of the log of failed attempts; None where it is one of the other log, of finished requests."""
+    common = entry.common_properties
+    if common.access_log_type != pb.UpstreamEnd:
+        return None
+    status = entry.response.response_code.value
+    error = _flagged(common) or (f"provider_{status}" if status else "upstream_reset")
+    return FailedAttempt(
+        request_id=entry.request.request_id,
+        at_ms=common.start_time.ToMilliseconds(),
+        provider=common.upstream_cluster.partition("_")[2],
+        status=status,
+        error=error,
+        latency_ms=_milliseconds(common.duration),
+        retry_after=_retry_after(entry.response),
+    )
+
+
 def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
     """What the ledger wants to know of it; None for what needs no row (the API's own paths)."""
     common, request, response = entry.common_properties, entry.request, entry.response
     text = metadata_text(common.metadata, "facts")
     facts = decode(text) if text else None
     details = response.response_code_details
-    error, client_gone = "", False
-    if common.HasField("response_flags"):  # set only where something went wrong
+    error, client_gone = _flagged(common), False
+    if common.HasField("response_flags"):
         flags = common.response_flags
-        error = next((code for flag, code in _ERRORS if getattr(flags, flag)), "")
         client_gone = flags.downstream_connection_termination or flags.downstream_remote_reset
     lost = details.startswith("ext_proc")
     if not error and lost:
@@ -77,6 +94,13 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
         retry_after=_retry_after(response),
     )
     return finished, facts
+
+
+def _flagged(common: pb.AccessLogCommon) -> str:
+    if not common.HasField("response_flags"):  # set only where something went wrong
+        return ""
+    flags = common.response_flags
+    return next((code for flag, code in _ERRORS if getattr(flags, flag)), "")
 
 
 def _retry_after(response: pb.HTTPResponseProperties) -> float | None:

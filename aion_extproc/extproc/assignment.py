@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -11,21 +13,52 @@ from aion_extproc.config.schema import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """What a worker works with."""
+class Generation:
+    """One state of the configuration, from a reload to the next.
 
+    `revisions`: of the providers whose Envoy cluster is not their first one (gateway.spec.cluster_name).
+    """
+
+    number: int
     settings: Settings
     catalog: Catalog
+    revisions: Mapping[str, int] = field(default_factory=dict)
 
 
-def dump_assignment(settings: Settings, catalog: Catalog) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker works with. `earlier`: what requests that are still open may have been decided by."""
+
+    current: Generation
+    earlier: tuple[Generation, ...] = ()
+
+
+def dump_assignment(assignment: Assignment) -> bytes:
     """As JSON, secrets included: for a pipe, never for a file."""
-    return orjson.dumps({"settings": _with_secrets(settings), "catalog": catalog.to_json().decode()})
+    return orjson.dumps([_dump(one) for one in (assignment.current, *assignment.earlier)])
 
 
 def load_assignment(text: bytes) -> Assignment:
-    plain = orjson.loads(text)
-    return Assignment(Settings.model_validate(plain["settings"]), Catalog.from_json(plain["catalog"]))
+    current, *earlier = (_load(plain) for plain in orjson.loads(text))
+    return Assignment(current, tuple(earlier))
+
+
+def _dump(generation: Generation) -> dict[str, object]:
+    return {
+        "number": generation.number,
+        "settings": _with_secrets(generation.settings),
+        "catalog": generation.catalog.to_json().decode(),
+        "revisions": generation.revisions,
+    }
+
+
+def _load(plain: dict[str, Any]) -> Generation:
+    return Generation(
+        plain["number"],
+        Settings.model_validate(plain["settings"]),
+        Catalog.from_json(plain["catalog"]),
+        plain["revisions"],
+    )
 
 
 def _with_secrets(settings: Settings) -> dict[str, object]:

@@ -26,12 +26,13 @@ def proceed_messages(reply: Proceed) -> Iterator[pb.ProcessingResponse]:
     """The headers, which Envoy has been waiting for, then the body in pieces."""
     first = pb.ProcessingResponse()
     common = first.request_headers.response
-    common.clear_route_cache = True  # the headers set here choose the route
+    common.clear_route_cache = bool(reply.clusters)  # the headers set here choose the route
     _set_headers(common.header_mutation, reply.set_headers)
     common.header_mutation.remove_headers.extend(reply.remove_headers)
     fields = first.dynamic_metadata.fields[NAMESPACE].struct_value
     _fill(fields, reply.metadata)
-    groups = fields.fields["priority_groups"].list_value
+    if reply.clusters:
+        groups = fields.fields["priority_groups"].list_value
     for cluster in reply.clusters:
         group = groups.values.add().struct_value
         group.fields["name"].string_value = cluster
@@ -90,6 +91,14 @@ def amend_message(reply: Amend) -> pb.ProcessingResponse:
     if reply.metadata:
         _fill(message.dynamic_metadata.fields[NAMESPACE].struct_value, reply.metadata)
     return message
+
+
+def attribute(message: pb.ProcessingRequest, name: str) -> float:
+    """An attribute that is a number; 0 where Envoy sent none of that name."""
+    for attributes in message.attributes.values():
+        if name in attributes.fields:
+            return attributes.fields[name].number_value
+    return 0
 
 
 def metadata_text(metadata: pb.Metadata, key: str) -> str:

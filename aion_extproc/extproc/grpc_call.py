@@ -34,23 +34,24 @@ class Way(Protocol):
 
     def send_data(self, id: int, data: bytes) -> None: ...
 
-    def end_stream(self, id: int, block: bytes) -> None: ...
+    def end_stream(self, id: int, block: bytes, *, listen: bool = False) -> None: ...
 
 
 class Reply:
     """Our side of a call."""
 
-    __slots__ = ("_begun", "_connection", "_ended", "_id")
+    __slots__ = ("_begun", "_connection", "_ended", "_finished", "_id")
 
     def __init__(self, connection: Way, id: int) -> None:
         self._connection = connection
         self._id = id
         self._begun = False
         self._ended = False
+        self._finished = False  # our half
 
     def send(self, data: bytes) -> None:
         """A message to the peer. After the end nothing is sent."""
-        if self._ended:
+        if self._ended or self._finished:
             return
         if not self._begun:
             self._begun = True
@@ -62,6 +63,8 @@ class Reply:
         if self._ended:
             return
         self._ended = True
+        if self._finished:
+            return
         block = b"" if self._begun else _ANSWER_HEADERS
         if status == OK:
             block += _TRAILERS_OK
@@ -70,6 +73,13 @@ class Reply:
                 raw = value.encode("ascii", "replace")[:120]
                 block += b"\x00" + bytes((len(name),)) + name.encode() + bytes((len(raw),)) + raw
         self._connection.end_stream(self._id, block)
+
+    def finish(self) -> None:
+        """Our half of the call ends well. The call is still told what the peer sends, until its half ends too."""
+        if not self._ended and not self._finished:
+            self._finished = True
+            block = (b"" if self._begun else _ANSWER_HEADERS) + _TRAILERS_OK
+            self._connection.end_stream(self._id, block, listen=True)
 
     @property
     def ended(self) -> bool:

@@ -7,13 +7,13 @@ compression, no TLS. Why it is here, and not grpc.aio: see grpc_server.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 
 import hpack
 import structlog
 
-from aion_extproc.extproc.grpc_call import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Call, Handler, Reply
+from aion_extproc.extproc.grpc_call import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Handler, Reply
+from aion_extproc.extproc.grpc_stream import Stream
 from aion_extproc.extproc.http2 import (
     ACK,
     COMPRESSION_ERROR,
@@ -60,23 +60,6 @@ _LONGEST_HEADERS = 64 << 10
 _MOST_KNOWN = 256  # header blocks
 
 
-class _Stream:
-    __slots__ = ("call", "closing", "half_closed", "need", "parts", "pending", "received", "reply", "size", "window")
-
-    call: Call  # from when its handler has made it; told nothing after the end of its reply
-
-    def __init__(self, reply: Reply, window: int) -> None:
-        self.reply = reply
-        self.window = window  # what we may send
-        self.received = 0  # since our last window update
-        self.parts: list[bytes] = []  # of a message that is not whole
-        self.size = 0  # of these together
-        self.need = 5  # how much tells more: the length in front of a message, or all of it
-        self.pending: deque[memoryview] = deque()  # what waits for the window
-        self.closing: bytes | None = None  # trailers that wait behind it
-        self.half_closed = False
-
-
 class Connection:
     """One HTTP/2 connection. `feed` it what comes; what is to be sent goes to `write`."""
 
@@ -88,7 +71,7 @@ class Connection:
         self._preface = False
         self._decoder = hpack.Decoder(max_header_list_size=_LONGEST_HEADERS)
         self._known: dict[bytes, dict[str, str]] = {}  # header blocks that say what they said before
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
         self._last = 0  # the highest stream the peer has opened
         self._window = DEFAULT_WINDOW  # what we may send on all streams together
         self._peer_window = DEFAULT_WINDOW  # of a new stream
@@ -148,6 +131,10 @@ class Connection:
         for stream in streams.values():
             self._lose(stream)
 
+    def announce(self) -> None:
+        """Tell the peer that this connection will close. Streams that it opened before it has read so are served."""
+        self.write(frame(GOAWAY, 0, 0, number(LARGEST_WINDOW) + number(NO_ERROR)))
+
     def drain(self) -> None:
         """Tell the peer to open no more streams here."""
         self._draining = True
@@ -173,7 +160,7 @@ class Connection:
         stream = self._streams.get(id)
         if stream is not None:  # trailers
             self._ends(stream)
-            self._half_close(stream)
+            self._half_close(id, stream)
             return
         if not id % 2:
             raise ProtocolError("a client's stream has an odd number")
@@ -184,7 +171,7 @@ class Connection:
             self.write(frame(RST, 0, id, number(REFUSED)))
             return
         reply = Reply(self, id)
-        stream = self._streams[id] = _Stream(reply, self._peer_window)
+        stream = self._streams[id] = Stream(reply, self._peer_window)
         stream.half_closed = bool(flags & END_STREAM)
         handler = self._handlers.get(fields.get(":path", ""))
         if handler is None:
@@ -195,7 +182,7 @@ class Connection:
         except Exception as error:
             self._failed(stream, error)
         if flags & END_STREAM:
-            self._half_close(stream)
+            self._half_close(id, stream)
 
     def _decoded(self, block: bytes) -> dict[str, str]:
         # The same bytes mean the same until a block has changed the table. Envoy's calls have the same headers, and
@@ -268,33 +255,36 @@ class Connection:
             stream.parts, stream.size = [data[at:]], size - at
             stream.need = end - at if size - at >= 5 else 5
         if flags & END_STREAM:
-            self._half_close(stream)
+            self._half_close(id, stream)
 
-    def _guarded(self, stream: _Stream, told: Callable[..., None], *what: bytes) -> None:
+    def _guarded(self, stream: Stream, told: Callable[..., None], *what: bytes) -> None:
         """A call that fails takes nobody with it."""
         try:
             told(*what)
         except Exception as error:
             self._failed(stream, error)
 
-    def _failed(self, stream: _Stream, error: Exception) -> None:
+    def _failed(self, stream: Stream, error: Exception) -> None:
         # The type and place only: an exception's text could quote the request.
         log.error("call_failed", error=type(error).__name__, where=place(error))
         stream.reply.end(INTERNAL, "the call failed")
 
-    def _lose(self, stream: _Stream) -> None:
+    def _lose(self, stream: Stream) -> None:
         if not stream.reply.ended:
             stream.reply.disconnected()
             self._guarded(stream, stream.call.lost)
 
-    def _ends(self, stream: _Stream) -> None:
+    def _ends(self, stream: Stream) -> None:
         if stream.half_closed:
             raise ProtocolError("a stream that ends twice")
         stream.half_closed = True
 
-    def _half_close(self, stream: _Stream) -> None:
+    def _half_close(self, id: int, stream: Stream) -> None:
         if not stream.reply.ended:
             self._guarded(stream, stream.call.half_closed)
+        if stream.listening and stream.closing is None:
+            stream.reply.disconnected()
+            self._streams.pop(id, None)
 
     def _control(self, kind: int, flags: int, id: int, payload: bytes) -> None:
         if len(payload) != SIZES.get(kind, len(payload)):
@@ -361,13 +351,15 @@ class Connection:
         stream.pending.append(memoryview(data))
         self._flush(id, stream)
 
-    def end_stream(self, id: int, block: bytes) -> None:
+    def end_stream(self, id: int, block: bytes, *, listen: bool = False) -> None:
+        """`listen`: the call still gets what the peer sends."""
         stream = self._streams.get(id)
         if stream is not None:
             stream.closing = block
+            stream.listening = listen
             self._flush(id, stream)
 
-    def _flush(self, id: int, stream: _Stream) -> None:
+    def _flush(self, id: int, stream: Stream) -> None:
         """Send what the windows allow, in frames that the peer takes."""
         while stream.pending:
             data = stream.pending[0]
@@ -385,6 +377,8 @@ class Connection:
         if stream.closing is not None:
             self.write(frame(HEADERS, END_HEADERS | END_STREAM, id, stream.closing))
             stream.closing = None
+            if stream.listening and not stream.half_closed:
+                return
             if not stream.half_closed:
                 # The peer need not send what is left: nobody reads it.
                 self.write(frame(RST, 0, id, number(NO_ERROR)))

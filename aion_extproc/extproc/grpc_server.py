@@ -23,6 +23,7 @@ from aion_extproc.extproc.http2 import ProtocolError
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.01
+_ON_ITS_WAY_SECONDS = 0.1  # what Envoy has sent before it has read that we leave
 
 
 class _Transport(asyncio.Protocol):
@@ -76,6 +77,11 @@ class _Transport(asyncio.Protocol):
         self._server.transports.discard(self)
         self.connection.lost()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that Envoy has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -103,6 +109,14 @@ class GrpcServer:
     def streams(self) -> int:
         """Open calls."""
         return sum(transport.connection.streams for transport in self.transports)
+
+    async def leave(self) -> None:
+        """Tell Envoy to go elsewhere, and wait until no call is open. Until then all are served, new ones too."""
+        for transport in list(self.transports):
+            transport.connection.announce()
+        await asyncio.sleep(_ON_ITS_WAY_SECONDS)
+        while self.streams or any(transport.unsent for transport in self.transports):
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def stop(self, seconds: float) -> None:
         """Take no more calls, wait for the open ones as long as this, then close."""

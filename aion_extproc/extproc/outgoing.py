@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from aion_extproc.catalog.catalog import VIRTUAL_MODELS
-from aion_extproc.gateway.spec import RESPONSE_PROCESS, RESPONSE_STRIP_USAGE, RESPONSE_TRANSLATE
+from aion_extproc.gateway.spec import (
+    RESPONSE_PROCESS,
+    RESPONSE_STRIP_USAGE,
+    RESPONSE_TRANSLATE,
+    RESPONSE_TRANSLATE_STRIP,
+)
 from aion_extproc.providers import Kind, Provider
-from aion_extproc.wire.adapt import adapt_chat, adapt_messages
+from aion_extproc.wire.adapt import WORDS, adapt_chat, adapt_messages
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.envelope import enclose
 from aion_extproc.wire.format import Format
-from aion_extproc.wire.history import messages_turns
+from aion_extproc.wire.history import chat_turns, messages_turns
 from aion_extproc.wire.request import Request, rewrite
 from aion_extproc.wire.translate.request_to_chat import to_chat
 from aion_extproc.wire.translate.request_to_messages import to_messages
@@ -30,9 +35,11 @@ class Outgoing:
 
     endpoint: Endpoint  # the provider's
     body: bytes
-    way: str  # of the answer, a value of RESPONSE_HEADER; "": untouched
     dropped: tuple[str, ...] = ()
     tool_names: Mapping[str, str] = field(default_factory=dict)
+    translated: bool = False  # the client cannot read the answer as it will come
+    # The client's own request can be had from this body again by putting back a few settings (chain.restore).
+    reversible: bool = True
 
 
 def serving_endpoint(asked: Endpoint, provider: Provider) -> Endpoint | None:
@@ -44,58 +51,82 @@ def serving_endpoint(asked: Endpoint, provider: Provider) -> Endpoint | None:
 
 
 def prepare(
-    request: Request, endpoint: Endpoint, model: str, provider: Provider, betas: tuple[str, ...], *, exact_cost: bool
+    request: Request, endpoint: Endpoint, model: str, provider: Provider, betas: tuple[str, ...]
 ) -> Outgoing:
     """The request for this endpoint of the provider. RequestError: it cannot be said in the other format.
 
-    `betas`: what the client listed in anthropic-beta. `exact_cost`: a JSON answer is held to put its cost in a header.
+    `betas`: what the client listed in anthropic-beta.
     """
     kind = provider.kind
     if endpoint is request.endpoint:
-        unasked = request.stream and endpoint in _COUNT_ON_REQUEST and not request.wants_usage
-        if endpoint is Endpoint.CHAT and not kind.chat(model).stream_options:
-            unasked = False
-        body = rewrite(request, model, ask_usage=unasked)
-        body, dropped = _fitted(body, request, endpoint, model, kind)
-        outgoing = Outgoing(endpoint, body, _way(request, unasked, exact_cost), dropped)
+        body = rewrite(request, model, ask_usage=_asks_usage(request, model, kind))
+        body, dropped, reversible = _fitted(body, request, endpoint, model, kind)
+        outgoing = Outgoing(endpoint, body, dropped, reversible=reversible)
     else:
         if endpoint is Endpoint.MESSAGES:
             translated = to_messages(request, model, kind.messages(model))
         else:
             translated = to_chat(request, model, kind.chat(model))
         outgoing = Outgoing(
-            endpoint, translated.body, RESPONSE_TRANSLATE, translated.dropped, translated.tool_names
+            endpoint, translated.body, translated.dropped, translated.tool_names, translated=True, reversible=False
         )
-    if endpoint.format is Format.ANTHROPIC and kind.envelope.changes_body:
-        # A cloud's errors are in a shape of its own, and perhaps its streams.
+    if _is_enclosed(endpoint, kind):
         body = enclose(outgoing.body, kind.envelope, betas)
-        return Outgoing(endpoint, body, RESPONSE_TRANSLATE, outgoing.dropped, outgoing.tool_names)
+        return replace(outgoing, body=body, translated=True, reversible=False)
     return outgoing
 
 
-def _fitted(
-    body: bytes, request: Request, endpoint: Endpoint, model: str, kind: Kind
-) -> tuple[bytes, tuple[str, ...]]:
-    """The request as the model takes it, and what that cost. Nobody can write one for a model that is chosen
-    afterwards; of one for a model that the client named, only what we have put into the conversation is taken out."""
-    chosen = request.model in VIRTUAL_MODELS
-    if chosen and endpoint is Endpoint.CHAT:
-        return adapt_chat(body, request.body, kind.chat(model))
-    if endpoint.format is not Format.ANTHROPIC:
-        return body, ()
-    target = kind.messages(model)
-    adapted: tuple[str, ...] = ()
-    if chosen:
-        body, adapted = adapt_messages(body, request.body, target)
-    body, lost = messages_turns(body, request.body, target, chosen=chosen)
-    return body, tuple(sorted({*adapted, *lost}))
-
-
-def _way(request: Request, unasked: bool, exact_cost: bool) -> str:
+def way_back(request: Request, attempts: Iterable[tuple[Endpoint, str, Kind]], *, exact_cost: bool) -> str:
+    """The way that the answer must take, a value of RESPONSE_HEADER or "" for none, whichever attempt (endpoint, model,
+    kind of provider) serves it. `exact_cost`: a JSON answer is held to put its cost in a header."""
+    translate = strip = False
+    for endpoint, model, kind in attempts:
+        if endpoint is not request.endpoint or _is_enclosed(endpoint, kind):
+            translate = True
+        elif _asks_usage(request, model, kind):
+            strip = True
+    if translate:
+        return RESPONSE_TRANSLATE_STRIP if strip else RESPONSE_TRANSLATE
     if request.endpoint is Endpoint.COUNT_TOKENS:
         return ""  # nothing to count: it is free
     if request.endpoint in UNCOUNTED:
         return RESPONSE_PROCESS
     if request.stream:
-        return RESPONSE_STRIP_USAGE if unasked else ""
+        return RESPONSE_STRIP_USAGE if strip else ""
     return RESPONSE_PROCESS if exact_cost else ""
+
+
+def _is_enclosed(endpoint: Endpoint, kind: Kind) -> bool:
+    """A cloud's errors are in a shape of its own, and perhaps its streams."""
+    return endpoint.format is Format.ANTHROPIC and kind.envelope.changes_body
+
+
+def _asks_usage(request: Request, model: str, kind: Kind) -> bool:
+    """Whether we must ask for the counts of a stream in the client's own format, who did not."""
+    if not request.stream or request.wants_usage or request.endpoint not in _COUNT_ON_REQUEST:
+        return False
+    return request.endpoint is not Endpoint.CHAT or kind.chat(model).stream_options
+
+
+def _fitted(
+    body: bytes, request: Request, endpoint: Endpoint, model: str, kind: Kind
+) -> tuple[bytes, tuple[str, ...], bool]:
+    """The request as the model takes it, what that cost, and whether only settings changed. Nobody can write one
+    for a model that is chosen afterwards; of one for a model that the client named, only what we have put into the
+    conversation is taken out."""
+    chosen = request.model in VIRTUAL_MODELS
+    if endpoint is Endpoint.CHAT:
+        if not chosen:
+            return body, (), True
+        target = kind.chat(model)
+        turned, lost = chat_turns(body, request.body, target)
+        fitted, adapted = adapt_chat(turned, request.body, target)
+        return fitted, tuple(sorted({*adapted, *lost})), turned is body and WORDS.isdisjoint(adapted)
+    if endpoint.format is not Format.ANTHROPIC:
+        return body, (), True
+    takes = kind.messages(model)
+    adapted = ()
+    if chosen:
+        body, adapted = adapt_messages(body, request.body, takes)
+    turned, lost = messages_turns(body, request.body, takes, chosen=chosen)
+    return turned, tuple(sorted({*adapted, *lost})), turned is body and WORDS.isdisjoint(adapted)

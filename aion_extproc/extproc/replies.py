@@ -10,7 +10,7 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Proceed:
-    """Send the request on: to these clusters in order, with these headers and this body."""
+    """Send the request on: to these clusters in order (none: where it is going), with these headers and this body."""
 
     set_headers: Headers
     remove_headers: tuple[str, ...]

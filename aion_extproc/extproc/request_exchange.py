@@ -14,16 +14,16 @@ from dataclasses import replace
 
 import orjson
 
-from aion_extproc.accounting.cost import usd
 from aion_extproc.accounting.facts import Facts, encode
 from aion_extproc.accounting.settle import LONGEST_PATH
 from aion_extproc.classify.classification import Classification
-from aion_extproc.extproc.asked import encode_asked
-from aion_extproc.extproc.outgoing import Outgoing, prepare, serving_endpoint
+from aion_extproc.extproc.decided import decided_metadata
+from aion_extproc.extproc.outgoing import prepare, serving_endpoint
 from aion_extproc.extproc.policy import ANYBODY, Caller, Policy
-from aion_extproc.extproc.replies import Headers, Proceed, Refuse
-from aion_extproc.gateway.spec import RESPONSE_HEADER, RESPONSE_TRANSLATE, cluster_name
-from aion_extproc.providers import Provider
+from aion_extproc.extproc.recall import recall, remember_decision
+from aion_extproc.extproc.replies import Proceed, Refuse
+from aion_extproc.extproc.sending import send, step_of
+from aion_extproc.extproc.upstream_headers import listed
 from aion_extproc.routing.decision import Decision, NoRoute, Wanted
 from aion_extproc.routing.route import route
 from aion_extproc.wire.endpoint import Endpoint
@@ -31,7 +31,6 @@ from aion_extproc.wire.errors import RequestError, error_body
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.reading import conversation, estimate_input_tokens
 from aion_extproc.wire.request import Request, parse
-from aion_extproc.wire.translate.target import Asked
 
 _SUFFIXES = {
     "/chat/completions": Endpoint.CHAT,
@@ -44,13 +43,6 @@ _SUFFIXES = {
 # With and without the /v1 that a base URL may lack.
 _ENDPOINTS = {prefix + suffix: endpoint for prefix in ("/v1", "") for suffix, endpoint in _SUFFIXES.items()}
 _KNOWN_PATHS = ", ".join(f"POST /v1{suffix}" for suffix in _SUFFIXES)
-# What a client sends for us or for its own account, and what says who it is: none of it is the provider's business.
-_PRIVATE_HEADERS = frozenset(
-    {"authorization", "x-api-key", "cookie", "x-tenant-id", "openai-organization", "openai-project"}
-)
-# The last of them would be signed together with what a cloud's key signs.
-_PRIVATE_PREFIXES: tuple[str, ...] = ("x-aion-", "x-envoy-", "x-amz-")
-_ANTHROPIC_PREFIX = "anthropic-"  # -version, -beta, -dangerous-direct-browser-access: nothing to other providers
 _MOST_TRIED = 4  # models that are asked whether they can take a request which the first one cannot
 _TTL = re.compile(rb'"ttl"\s*+:\s*+"(5m|1h)"')
 _CACHE_CONTROL = re.compile(rb'"cache_control"')
@@ -98,6 +90,14 @@ class RequestExchange:
             return self._refuse(error)
         return self._decide(request)
 
+    def overloaded(self) -> Refuse:
+        """Instead of going on: this worker has too much to do. The client may come again at once, to another one."""
+        self._parts.clear()
+        # Anthropic's SDK and Claude Code know 529, all others 503.
+        status = 529 if self._endpoint.format is Format.ANTHROPIC else 503
+        error = RequestError("overloaded", "The gateway has more requests than it can take.", status=status)
+        return self._refuse(error, retry_after=1)
+
     def _check(self, headers: Mapping[str, str]) -> None:
         path = headers.get(":path", "").split("?", 1)[0]
         if headers.get("anthropic-version") or path.startswith("/v1/messages"):
@@ -137,13 +137,20 @@ class RequestExchange:
         policy = self._policy
         tokens = estimate_input_tokens(request)
         classification = None
-        tier = 1
         if request.model == "aion-auto":
             start = self._clock()
             classification = policy.classifier.classify(conversation(request))
             self._classified(self._clock() - start)
-            tier = policy.thresholds.tier(classification.score)
-        wanted = Wanted(request.model, request.endpoint, tier, tokens, request.max_tokens)
+        known = recall(policy, self._headers, request, self._caller, classification, self._clock())
+        wanted = Wanted(
+            request.model,
+            request.endpoint,
+            known.tier,
+            tokens,
+            request.max_tokens,
+            why=known.why,
+            warm=known.warm,
+        )
         first: RequestError | None = None
         for _ in range(_MOST_TRIED):
             decision = route(
@@ -158,13 +165,16 @@ class RequestExchange:
             if isinstance(decision, NoRoute):
                 break
             try:
-                return self._proceed(request, decision, classification, tokens)
+                reply = self._proceed(request, decision, classification, tokens, known.mark)
             except RequestError as error:
                 # It cannot be said in this model's format; perhaps another model of those that would do speaks the
                 # client's own.
                 first = first or error
                 model = decision.model
                 wanted = replace(wanted, excluded=wanted.excluded | {(model.provider, model.id)})
+            else:
+                remember_decision(policy, known, decision.model, tokens, self._clock())
+                return reply
         if first is not None:
             return self._refuse(first, request)
         assert isinstance(decision, NoRoute)
@@ -173,10 +183,10 @@ class RequestExchange:
         return self._refuse(refusal, request, decision.retry_after)
 
     def _proceed(
-        self, request: Request, decision: Decision, classification: Classification | None, tokens: int
+        self, request: Request, decision: Decision, classification: Classification | None, tokens: int, session: str
     ) -> Proceed | Refuse:
-        model = decision.model
-        provider = self._policy.providers[model.provider]
+        policy, model = self._policy, decision.model
+        provider = policy.providers[model.provider]
         endpoint = serving_endpoint(request.endpoint, provider)
         reason = decision.reason if classification is None else f"{decision.reason}: {classification.reason}"
         facts = Facts(
@@ -196,63 +206,15 @@ class RequestExchange:
             reason=reason[:_LONGEST_REASON],
             input_tokens=tokens,
             max_tokens=request.max_tokens,
+            generation=policy.generation,
             cache_ttl=_cache_ttl(request),
+            session=session,
         )
-        metadata = _metadata(facts, decision)
         if endpoint is None:
-            return _counted(tokens, metadata)
-        betas = tuple(filter(None, map(str.strip, self._headers.get("anthropic-beta", "").split(","))))
-        sent = prepare(
-            request, endpoint, model.id, provider, betas, exact_cost=self._policy.exact_json_cost
-        )
-        metadata["content_length"] = str(len(sent.body))
-        if sent.dropped:
-            metadata["dropped"] = ",".join(sent.dropped)
-        if sent.way == RESPONSE_TRANSLATE:
-            request_id = self._headers.get("x-request-id", "")
-            asked = Asked(model.id, request.wants_usage, sent.tool_names, tokens, request_id)
-            metadata["asked"] = encode_asked(asked)
-        # Attempts across clusters need the request rewritten for each; until then the first is the only one.
-        return Proceed(
-            set_headers=self._outgoing(request, sent, model.id, provider),
-            remove_headers=self._private(provider, endpoint),
-            body=sent.body,
-            clusters=(cluster_name(model.provider),),
-            metadata=metadata,
-        )
-
-    def _outgoing(self, request: Request, sent: Outgoing, model: str, provider: Provider) -> Headers:
-        path = provider.path(sent.endpoint, model, request.stream)
-        if sent.endpoint is request.endpoint:
-            _, mark, query = self._headers[":path"].partition("?")
-            path += mark + query
-        headers = [
-            (":authority", provider.authority),
-            (":path", path),
-            (":scheme", "https" if provider.tls else "http"),
-            # curl -d sends another one, and some servers then do not read the body.
-            ("content-type", "application/json"),
-            # Usage is read from the answer on its way back: it must not come compressed.
-            ("accept-encoding", "identity"),
-            *provider.auth_headers(sent.endpoint.format),
-        ]
-        for name, value in provider.default_headers(sent.endpoint.format):
-            if name not in self._headers:
-                headers.append((name, value))
-        if sent.way:
-            headers.append((RESPONSE_HEADER, sent.way))
-        return tuple(headers)
-
-    def _private(self, provider: Provider, endpoint: Endpoint) -> tuple[str, ...]:
-        """Names of the client's headers that are not sent on."""
-        envelope = provider.kind.envelope
-        names, prefixes = _PRIVATE_HEADERS, _PRIVATE_PREFIXES
-        # A cloud wants in the body what Anthropic wants in these headers.
-        if endpoint.format is not Format.ANTHROPIC or envelope.beta_in_body:
-            prefixes = (*prefixes, _ANTHROPIC_PREFIX)
-        elif envelope.version:
-            names |= {"anthropic-version"}
-        return tuple(name for name in self._headers if name in names or name.startswith(prefixes))
+            return _counted(tokens, decided_metadata(facts, step_of(decision.attempts[0], request.endpoint)))
+        betas = listed(self._headers.get("anthropic-beta", ""))
+        sent = prepare(request, endpoint, model.id, provider, betas)
+        return send(request, decision, facts, sent, policy, self._headers)
 
     def _refuse(self, error: RequestError, request: Request | None = None, retry_after: int | None = None) -> Refuse:
         headers = [("content-type", "application/json")]
@@ -289,27 +251,6 @@ def _counted(tokens: int, metadata: dict[str, str]) -> Refuse:
         metadata=metadata,
         details="aion_counted",
     )
-
-
-def _metadata(facts: Facts, decision: Decision) -> dict[str, str]:
-    """What Envoy fills the answer's headers from, and what the access-log entry brings back."""
-    savings = decision.expected_savings_nano
-    metadata = {
-        "facts": encode(facts),
-        "format": facts.format,
-        "model": facts.model,
-        "provider": facts.provider,
-        "tier": str(facts.tier),
-        "reason": facts.reason,
-        "cost_usd": "unknown" if decision.expected_cost_nano is None else usd(decision.expected_cost_nano),
-        "savings_usd": "unknown" if savings is None else usd(savings),
-    }
-    if facts.endpoint == Endpoint.COUNT_TOKENS:  # free everywhere
-        metadata["cost_usd"] = metadata["savings_usd"] = usd(0)
-    if facts.score is not None:
-        metadata["score"] = f"{facts.score:.6g}"
-        metadata["task"] = facts.task
-    return metadata
 
 
 def _normal(path: str) -> str:

@@ -82,6 +82,8 @@ class ResponseExchange:
             return Watch()
         if "json" not in self._content_type:
             return LetPass()
+        if not self._policy.exact_json_cost and self._policy.usage == "envoy" and self._facts.endpoint not in UNCOUNTED:
+            return LetPass()  # shown to us for another attempt's sake
         length = headers.get("content-length", "")
         if self._facts.endpoint == Endpoint.EMBEDDINGS and (not length.isdecimal() or int(length) > _LARGEST_HELD):
             self._usage = TailUsage(Format(self._facts.format))

@@ -11,16 +11,19 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvloop
 
-from aion_extproc.accounting.metrics import Metrics
-from aion_extproc.accounting.row import LedgerRow
+from aion_extproc.accounting.metrics import Metrics, name_process
+from aion_extproc.accounting.row import AttemptRow, LedgerRow
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.extproc.assignment import Assignment, load_assignment
+from aion_extproc.extproc.bus import Bus
 from aion_extproc.extproc.grpc_server import GrpcServer
 from aion_extproc.extproc.policy import make_policy
 from aion_extproc.extproc.service import MESSAGE_LIMIT, Service
@@ -36,18 +39,32 @@ _LAST_STREAMS_SECONDS = 1.0
 
 
 async def run(assignment: Assignment, socket: Path, beat: Callable[[], None]) -> None:
-    """Serve until SIGTERM, then write what is left and return."""
-    settings, catalog = assignment.settings, assignment.catalog
-    metrics = Metrics(catalog.names, settings.enabled_providers)
-    telemetry = settings.telemetry
+    """Serve, then write what is left and return: after SIGUSR1 when the last open call has ended, after SIGTERM at
+    once."""
+    every = (assignment.current, *assignment.earlier)
+    name_process(socket.stem)
+    metrics = Metrics(
+        chain.from_iterable(one.catalog.names for one in every),
+        chain.from_iterable(one.settings.enabled_providers for one in every),
+    )
+    telemetry = assignment.current.settings.telemetry
     ledger = Ledger(telemetry.db_path)
     writer = LedgerWriter(ledger, telemetry.batch_size, telemetry.flush_interval, metrics=metrics)
 
-    def finished(row: LedgerRow) -> None:
-        metrics.observe(row)
+    def finished(row: LedgerRow | AttemptRow) -> None:
+        if isinstance(row, LedgerRow):
+            metrics.observe(row)
+        else:
+            metrics.failed_attempt(row)
         writer.put(row)
 
-    service = Service(make_policy(settings, catalog, Classifier.load()), finished, metrics.classified)
+    bus = Bus(socket.with_suffix(".bus"))
+    classifier = Classifier.load()
+    policy, *earlier = (
+        make_policy(one.settings, one.catalog, classifier, one.number, one.revisions) for one in every
+    )
+    service = Service(policy, finished, metrics.classified, bus, {one.generation: one for one in earlier})
+    bus.open()  # first, so that what the others know is here before the first request
     server = GrpcServer(service.handlers(), MESSAGE_LIMIT)
     await server.start(socket)
 
@@ -57,20 +74,31 @@ async def run(assignment: Assignment, socket: Path, beat: Callable[[], None]) ->
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
 
-    stopping = asyncio.Event()
+    leaving, stopping = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, leaving.set)
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C reaches the whole group; the supervisor decides
     heart = asyncio.create_task(_heart(beat))
     pulse = asyncio.create_task(_publish(metrics, server))
-    await stopping.wait()
-    service.serving = False
+    await _first(leaving.wait(), stopping.wait())
+    service.leave()
+    await _first(server.leave(), stopping.wait())
     await server.stop(_LAST_STREAMS_SECONDS)
+    bus.close()
     for task in (heart, pulse):
         task.cancel()
     await writer.drain(_LAST_STREAMS_SECONDS)
     metrics.flush()
     ledger.close()
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Until one of them is over."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
 
 
 async def _heart(beat: Callable[[], None]) -> None:

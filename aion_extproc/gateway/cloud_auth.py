@@ -1,6 +1,6 @@
 """How a provider's own cloud is spoken to without a key of ours: Envoy authenticates, with what it finds where it runs.
 
-AWS: `aws_request_signing` signs every attempt, as the last but one filter of the provider's own cluster. Credentials
+AWS: `aws_request_signing` signs every attempt, as the last filter of the provider's own clusters. Credentials
 come from AWS's usual places in their usual order: the environment, files (AWS_PROFILE), web identity, container,
 instance. https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/aws_request_signing_filter
 
@@ -17,7 +17,6 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
 from envoy_data_plane.envoy.extensions.filters.http.aws_request_signing import v3 as aws
 from envoy_data_plane.envoy.extensions.filters.http.gcp_authn import v3 as gcp
-from envoy_data_plane.envoy.extensions.filters.http.upstream_codec import v3 as upstream_codec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 
@@ -28,8 +27,8 @@ METADATA_CLUSTER = "aion_gcp_metadata"
 _GCP_FILTER = "envoy.filters.http.gcp_authn"
 
 
-def upstream_filters(upstream: Upstream) -> list[hcm.HttpFilter]:
-    """What signs a request on its way to the provider; empty where nothing does."""
+def signing_filters(upstream: Upstream) -> list[hcm.HttpFilter]:
+    """For the provider's clusters: what signs a request on its way out; empty where nothing does."""
     if upstream.signing != "aws":
         return []
     signing = aws.AwsRequestSigning(
@@ -38,10 +37,7 @@ def upstream_filters(upstream: Upstream) -> list[hcm.HttpFilter]:
         # Beside host, date and body, which always are signed. A proxy on the way may touch the others.
         match_included_headers=[matcher.StringMatcher(exact="content-type")],
     )
-    return [
-        hcm.HttpFilter(name="envoy.filters.http.aws_request_signing", typed_config=pack(signing)),
-        hcm.HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=pack(upstream_codec.UpstreamCodec())),
-    ]
+    return [hcm.HttpFilter(name="envoy.filters.http.aws_request_signing", typed_config=pack(signing))]
 
 
 def cluster_metadata(upstream: Upstream) -> core.Metadata | None:

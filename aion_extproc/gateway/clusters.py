@@ -1,41 +1,57 @@
-"""Envoy clusters: one a provider, one for the ext_proc workers, one for the HTTP API."""
+"""Envoy clusters: two a provider, one for the ext_proc workers, one for the HTTP API."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from envoy_data_plane.envoy.config.cluster import v3 as cluster
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
+from envoy_data_plane.envoy.extensions.filters.http.upstream_codec import v3 as upstream_codec
+from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
 from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request import v3 as least_request
 from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
 from envoy_data_plane.envoy.type import v3 as envoy_type
 
-from aion_extproc.gateway.cloud_auth import cluster_metadata, metadata_clusters, upstream_filters
-from aion_extproc.gateway.pack import pack, pipe, seconds, tcp
+from aion_extproc.gateway.attempts import attempt_filters
+from aion_extproc.gateway.cloud_auth import cluster_metadata, metadata_clusters, signing_filters
+from aion_extproc.gateway.pack import config_source, pack, pipe, seconds, tcp
+from aion_extproc.gateway.processor import EXTPROC_CLUSTER
 from aion_extproc.gateway.spec import Spec, Upstream
 
-EXTPROC_CLUSTER = "aion_extproc"
 API_CLUSTER = "aion_api"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # A cluster's own limits must not be what sheds load: that is decided where the client's error shape is known.
 _UNLIMITED = 1_000_000
 
 
-def clusters(spec: Spec, ca_file: str) -> list[cluster.Cluster]:
-    """All clusters; `ca_file` is the bundle that https providers' certificates are checked against."""
+def provider_clusters(spec: Spec, ca_file: str) -> list[cluster.Cluster]:
+    """Those of the providers; `ca_file` is the bundle that their certificates are checked against."""
     return [
         *(_provider(upstream, spec, ca_file) for upstream in spec.upstreams),
+        *(_provider(upstream, spec, ca_file, rewrites=True) for upstream in spec.upstreams if upstream.stands_by),
         *metadata_clusters(spec),
-        _extproc(spec.worker_sockets),
-        _api(spec.api_socket),
     ]
 
 
-def _provider(upstream: Upstream, spec: Spec, ca_file: str) -> cluster.Cluster:
+def own_clusters(spec: Spec) -> list[cluster.Cluster]:
+    """Our own processes."""
+    return [_extproc(spec), _api(spec.api_socket)]
+
+
+def worker_endpoints(sockets: Iterable[Path]) -> endpoint.ClusterLoadAssignment:
+    """The workers that take requests."""
+    return _endpoints(EXTPROC_CLUSTER, [pipe(path) for path in sockets])
+
+
+def _provider(upstream: Upstream, spec: Spec, ca_file: str, *, rewrites: bool = False) -> cluster.Cluster:
+    """`rewrites`: each attempt that comes here is rewritten for the model that it is for (gateway/attempts.py)."""
+    name = upstream.fallback_cluster if rewrites else upstream.cluster
+    filters = [*(attempt_filters() if rewrites else []), *signing_filters(upstream)]
     return cluster.Cluster(
-        name=upstream.cluster,
+        name=name,
         # LOGICAL_DNS holds one connection pool however many addresses a CDN rotates through.
         type=cluster.ClusterDiscoveryType.LOGICAL_DNS,
         dns_lookup_family=cluster.ClusterDnsLookupFamily.V4_PREFERRED,
@@ -43,34 +59,46 @@ def _provider(upstream: Upstream, spec: Spec, ca_file: str) -> cluster.Cluster:
         wait_for_warm_on_init=False,  # a provider that cannot be resolved must not hold up the others
         connect_timeout=seconds(spec.connect_timeout),
         circuit_breakers=_breakers(),
-        outlier_detection=cluster.OutlierDetection(
-            # Only what says "this address is broken"; a provider's 429 and 500 are judged by the router's health.
-            split_external_local_origin_errors=True,
-            consecutive_local_origin_failure=5,
-            enforcing_consecutive_local_origin_failure=100,
-            enforcing_consecutive_5xx=0,
-            enforcing_consecutive_gateway_failure=0,
-            enforcing_success_rate=0,
-            enforcing_local_origin_success_rate=0,
-            base_ejection_time=seconds(5),
-            max_ejection_time=seconds(30),
-            max_ejection_percent=100,
-        ),
-        # All addresses ejected must mean an error at once, not traffic to a dead one.
-        common_lb_config=_no_panic(),
+        # No outlier detection: to a cluster without a healthy address Envoy answers at once, and goes on to no other
+        # model. What is ill is known to the router's health, which leaves it out of the chain. The panic threshold
+        # stays at its default for the same reason: what fails its check is tried all the same.
+        health_checks=[_asked_whether_up(upstream)] if upstream.health_path and not rewrites else [],
         transport_socket=_tls(upstream.host, ca_file) if upstream.tls else None,
-        typed_extension_protocol_options={_HTTP_OPTIONS: pack(_protocols(upstream))},
+        typed_extension_protocol_options={_HTTP_OPTIONS: pack(_protocols(upstream, filters))},
         metadata=cluster_metadata(upstream),
-        load_assignment=_endpoints(upstream.cluster, [tcp(upstream.host, upstream.port)]),
+        load_assignment=_endpoints(name, [tcp(upstream.host, upstream.port)]),
     )
 
 
-def _protocols(upstream: Upstream) -> upstream_http.HttpProtocolOptions:
+def _asked_whether_up(upstream: Upstream) -> core.HealthCheck:
+    """Somebody's own server comes and goes. The API process carries what is found to the router's health."""
+    host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    return core.HealthCheck(
+        timeout=seconds(2),  # it may be busy with all its processors
+        interval=seconds(2),
+        no_traffic_interval=seconds(2),
+        no_traffic_healthy_interval=seconds(2),
+        unhealthy_interval=seconds(1),
+        unhealthy_threshold=3,
+        healthy_threshold=1,
+        http_health_check=core.HealthCheckHttpHealthCheck(
+            host=host,
+            path=upstream.health_path,
+            # Who says 404 or 401 is there, though not the server that the path is from. llama.cpp says 503 until its
+            # model is loaded.
+            expected_statuses=[envoy_type.Int64Range(start=200, end=500)],
+        ),
+    )
+
+
+def _protocols(upstream: Upstream, filters: list[hcm.HttpFilter]) -> upstream_http.HttpProtocolOptions:
     """ALPN picks HTTP/2 where there is TLS; plain text servers get HTTP/1.1."""
     # Shorter than the idle time after which common load balancers close a connection under a request.
     common = core.HttpProtocolOptions(idle_timeout=seconds(55))
     http1 = core.Http1ProtocolOptions()
-    filters = upstream_filters(upstream)
+    if filters:
+        codec = pack(upstream_codec.UpstreamCodec())
+        filters = [*filters, hcm.HttpFilter(name="envoy.filters.http.upstream_codec", typed_config=codec)]
     if not upstream.tls:
         explicit = upstream_http.HttpProtocolOptionsExplicitHttpConfig(http_protocol_options=http1)
         return upstream_http.HttpProtocolOptions(
@@ -97,7 +125,7 @@ def _tls(host: str, ca_file: str) -> core.TransportSocket:
     return core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
 
 
-def _extproc(sockets: tuple[Path, ...]) -> cluster.Cluster:
+def _extproc(spec: Spec) -> cluster.Cluster:
     keepalive = core.KeepaliveSettings(interval=seconds(1), timeout=seconds(2))
     options = upstream_http.HttpProtocolOptions(
         explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
@@ -117,16 +145,22 @@ def _extproc(sockets: tuple[Path, ...]) -> cluster.Cluster:
         unhealthy_interval=seconds(0.25),
         grpc_health_check=core.HealthCheckGrpcHealthCheck(),
     )
+    where = None
+    if spec.files is not None:
+        where = cluster.ClusterEdsClusterConfig(eds_config=config_source(spec.files.workers))
     return cluster.Cluster(
         name=EXTPROC_CLUSTER,
-        type=cluster.ClusterDiscoveryType.STATIC,
+        type=cluster.ClusterDiscoveryType.STATIC if where is None else cluster.ClusterDiscoveryType.EDS,
+        eds_cluster_config=where,
+        load_assignment=worker_endpoints(spec.worker_sockets) if where is None else None,
         load_balancing_policy=_least_busy(),
         connect_timeout=seconds(0.25),
         circuit_breakers=_breakers(),
         common_lb_config=_no_panic(),
         health_checks=[check],
+        # One that is leaving is healthy until its last request is answered.
+        ignore_health_on_host_removal=True,
         typed_extension_protocol_options={_HTTP_OPTIONS: pack(options)},
-        load_assignment=_endpoints(EXTPROC_CLUSTER, [pipe(path) for path in sockets]),
     )
 
 

@@ -22,11 +22,21 @@ from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutatio
 from envoy_data_plane.google.protobuf import Any
 
 from aion_extproc.gateway.cloud_auth import listener_filters
-from aion_extproc.gateway.clusters import EXTPROC_CLUSTER
-from aion_extproc.gateway.local_replies import local_replies
-from aion_extproc.gateway.pack import MEBIBYTE, pack, pack_fields, seconds, tcp
+from aion_extproc.gateway.files import Files
+from aion_extproc.gateway.header_values import content_length, set_header
+from aion_extproc.gateway.local_replies import local_replies, status_code
+from aion_extproc.gateway.pack import MEBIBYTE, config_source, pack, pack_fields, seconds, tcp
+from aion_extproc.gateway.processor import (
+    EXTPROC_CLUSTER,
+    GRPC_TIMEOUT,
+    any_header,
+    namespaces,
+    whole_request,
+    workers,
+)
 from aion_extproc.gateway.routes import (
     ERROR_FILTER,
+    PUBLIC_ROUTES,
     REQUEST_FILTER,
     RESPONSE_FILTER,
     STRIP_FILTER,
@@ -35,19 +45,24 @@ from aion_extproc.gateway.routes import (
 )
 from aion_extproc.gateway.spec import ANSWER_HEADERS, NAMESPACE, RESPONSE_HEADER, USAGE_NAMESPACE, Spec
 
-# Longer than any stream may last; ext_proc's gRPC streams are bounded by the HTTP stream they belong to.
-_GRPC_TIMEOUT = 24 * 3600.0
-
 
 def public_listener(spec: Spec) -> listener.Listener:
-    return _listener("aion_public", spec.listen, spec.port, _public_manager(spec))
+    # Inbound: the one that /drain_listeners?inboundonly closes.
+    inbound = core.TrafficDirection.INBOUND
+    return _listener("aion_public", spec.listen, spec.port, _public_manager(spec), inbound)
 
 
 def metrics_listener(spec: Spec) -> listener.Listener:
     return _listener("aion_admin", "127.0.0.1", spec.admin_port, _metrics_manager())
 
 
-def _listener(name: str, host: str, port: int, manager: hcm.HttpConnectionManager) -> listener.Listener:
+def _listener(
+    name: str,
+    host: str,
+    port: int,
+    manager: hcm.HttpConnectionManager,
+    direction: core.TrafficDirection = core.TrafficDirection.UNSPECIFIED,
+) -> listener.Listener:
     network_filter = listener.Filter(
         name="envoy.filters.network.http_connection_manager", typed_config=pack(manager)
     )
@@ -55,15 +70,21 @@ def _listener(name: str, host: str, port: int, manager: hcm.HttpConnectionManage
         name=name,
         address=tcp(host, port),
         per_connection_buffer_limit_bytes=MEBIBYTE,
+        traffic_direction=direction,
         filter_chains=[listener.FilterChain(filters=[network_filter])],
     )
+
+
+def _routes_from_file(files: Files) -> hcm.Rds:
+    return hcm.Rds(config_source=config_source(files.routes), route_config_name=PUBLIC_ROUTES)
 
 
 def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
     return hcm.HttpConnectionManager(
         stat_prefix="aion_public",
         codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
-        route_config=public_routes(spec),
+        route_config=public_routes(spec) if spec.files is None else None,
+        rds=_routes_from_file(spec.files) if spec.files is not None else None,
         http_filters=[
             *_decompressors(),
             _filter(REQUEST_FILTER, pack(_request_filter())),
@@ -74,7 +95,7 @@ def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
             _filter(RESPONSE_FILTER, pack(_response_filter())),
             _filter("envoy.filters.http.header_mutation", pack(_header_mutation())),
             *([_filter("envoy.filters.http.ai_protocol_manager", _usage_filter())] if spec.usage == "envoy" else []),
-            _filter("envoy.filters.http.router", pack(router.Router(suppress_envoy_headers=True))),
+            _filter("envoy.filters.http.router", pack(_router())),
         ],
         access_log=[_access_log()],
         local_reply_config=local_replies(),
@@ -100,46 +121,38 @@ def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
     )
 
 
+def _router() -> router.Router:
+    """With a log of its own for attempts that failed: Envoy's request log knows only the last one."""
+    failed = accesslog.OrFilter(
+        filters=[
+            accesslog.AccessLogFilter(status_code_filter=status_code("GE", 400)),
+            accesslog.AccessLogFilter(status_code_filter=status_code("EQ", 0)),
+            accesslog.AccessLogFilter(response_flag_filter=accesslog.ResponseFlagFilter()),
+        ]
+    )
+    return router.Router(
+        suppress_envoy_headers=True, upstream_log=[_access_log(accesslog.AccessLogFilter(or_filter=failed))]
+    )
+
+
 def _filter(name: str, config: Any) -> hcm.HttpFilter:
     return hcm.HttpFilter(name=name, typed_config=config)
 
 
-def _processor(phase: str) -> core.GrpcService:
-    return core.GrpcService(
-        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER),
-        timeout=seconds(_GRPC_TIMEOUT),
-        initial_metadata=[core.HeaderValue(key="x-aion-phase", value=phase)],
-        # A worker that has just died refuses connections until the health check has seen it: try another one.
-        retry_policy=core.RetryPolicy(num_retries=3, retry_on="connect-failure,refused-stream,reset-before-request"),
-    )
-
-
-def _namespaces(*names: str) -> ext_proc.MetadataOptionsMetadataNamespaces:
-    return ext_proc.MetadataOptionsMetadataNamespaces(untyped=list(names))
-
-
 def _request_filter() -> ext_proc.ExternalProcessor:
-    send, skip = ext_proc.ProcessingModeHeaderSendMode.SEND, ext_proc.ProcessingModeHeaderSendMode.SKIP
     return ext_proc.ExternalProcessor(
-        grpc_service=_processor("request"),
+        grpc_service=workers("request"),
         stat_prefix="request",
-        processing_mode=ext_proc.ProcessingMode(
-            request_header_mode=send,
-            request_body_mode=ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED,
-            request_trailer_mode=send,
-            response_header_mode=skip,
-            response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
-            response_trailer_mode=skip,
-        ),
-        mutation_rules=mutation.HeaderMutationRules(allow_all_routing=True, allow_envoy=True),
-        metadata_options=ext_proc.MetadataOptions(receiving_namespaces=_namespaces(NAMESPACE)),
+        processing_mode=whole_request(),
+        mutation_rules=any_header(),
+        metadata_options=ext_proc.MetadataOptions(receiving_namespaces=namespaces(NAMESPACE)),
     )
 
 
 def _response_filter() -> ext_proc.ExternalProcessor:
     skip = ext_proc.ProcessingModeHeaderSendMode.SKIP
     return ext_proc.ExternalProcessor(
-        grpc_service=_processor("response"),
+        grpc_service=workers("response"),
         stat_prefix="response",
         # The answer is whole without us: only the exact cost in a header would be lost.
         failure_mode_allow=True,
@@ -156,7 +169,7 @@ def _response_filter() -> ext_proc.ExternalProcessor:
             response_trailer_mode=skip,
         ),
         metadata_options=ext_proc.MetadataOptions(
-            forwarding_namespaces=_namespaces(NAMESPACE), receiving_namespaces=_namespaces(NAMESPACE)
+            forwarding_namespaces=namespaces(NAMESPACE), receiving_namespaces=namespaces(NAMESPACE)
         ),
     )
 
@@ -167,16 +180,16 @@ def _header_mutation() -> header_mutation.HeaderMutation:
     return header_mutation.HeaderMutation(
         mutations=header_mutation.Mutations(
             request_mutations=[
-                _set("content-length", f"%DYNAMIC_METADATA({NAMESPACE}:content_length)%"),
+                content_length(),
                 mutation.HeaderMutation(remove=RESPONSE_HEADER),
             ],
             response_mutations=[
-                *(_set(name, value) for name, value in answer),
-                _set("x-aion-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+                *(set_header(name, value) for name, value in answer),
+                set_header("x-aion-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
                 # Envoy puts our own id in its place; a question to the provider needs theirs.
-                _set("x-aion-provider-request-id", "%RESP(X-REQUEST-ID)%"),
+                set_header("x-aion-provider-request-id", "%RESP(X-REQUEST-ID)%"),
                 # Where Anthropic's SDK looks for it; a provider that sends its own keeps it.
-                _set("request-id", "%REQ(X-REQUEST-ID)%", only_if_absent=True),
+                set_header("request-id", "%REQ(X-REQUEST-ID)%", only_if_absent=True),
             ],
         )
     )
@@ -188,13 +201,6 @@ def _answer_value(name: str) -> str:
         return f"%DYNAMIC_METADATA({NAMESPACE}:{key})%"
     # Nobody bills an error answer. Without the key (a refusal) the expression fails and there is no header.
     return f"%CEL(response.code < 300 ? metadata.filter_metadata['{NAMESPACE}']['{key}'] : '0.000000')%"
-
-
-def _set(name: str, value: str, *, only_if_absent: bool = False) -> mutation.HeaderMutation:
-    actions = core.HeaderValueOptionHeaderAppendAction
-    action = actions.ADD_IF_ABSENT if only_if_absent else actions.OVERWRITE_IF_EXISTS_OR_ADD
-    option = core.HeaderValueOption(header=core.HeaderValue(key=name, value=value), append_action=action)
-    return mutation.HeaderMutation(append=option)
 
 
 def _script(name: str) -> lua.Lua:
@@ -237,27 +243,26 @@ def _early_removals() -> core.TypedExtensionConfig:
     return core.TypedExtensionConfig(name="aion.strip_internal", typed_config=pack(removals))
 
 
-def _access_log(never: bool = False) -> accesslog.AccessLog:
+def _access_log(only: accesslog.AccessLogFilter | None = None) -> accesslog.AccessLog:
     config = grpc_log.HttpGrpcAccessLogConfig(
         additional_response_headers_to_log=["retry-after"],
         common_config=grpc_log.CommonGrpcAccessLogConfig(
             log_name="aion",
             transport_api_version=core.ApiVersion.V3,
-            buffer_flush_interval=seconds(0.1),
-            buffer_size_bytes=65536,
+            # Often, so that there are never many to settle at once.
+            buffer_flush_interval=seconds(0.02),
+            # Kept while the connection to a worker is full of somebody's 30 MB request. What is more is lost.
+            buffer_size_bytes=8 * MEBIBYTE,
             grpc_service=core.GrpcService(
-                envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER), timeout=seconds(_GRPC_TIMEOUT)
+                envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER), timeout=seconds(GRPC_TIMEOUT)
             ),
-        )
+        ),
     )
-    only = accesslog.AccessLogFilter(status_code_filter=_status_above(999)) if never else None
     return accesslog.AccessLog(name="envoy.access_loggers.http_grpc", filter=only, typed_config=pack(config))
 
 
-def _status_above(status: int) -> accesslog.StatusCodeFilter:
-    value = core.RuntimeUInt32(default_value=status, runtime_key="aion.unused")
-    comparison = accesslog.ComparisonFilter(op=accesslog.ComparisonFilterOp.GE, value=value)
-    return accesslog.StatusCodeFilter(comparison=comparison)
+def _never() -> accesslog.AccessLogFilter:
+    return accesslog.AccessLogFilter(status_code_filter=status_code("GE", 999))
 
 
 def _metrics_manager() -> hcm.HttpConnectionManager:
@@ -267,6 +272,6 @@ def _metrics_manager() -> hcm.HttpConnectionManager:
         http_filters=[_filter("envoy.filters.http.router", pack(router.Router()))],
         # Logs nothing, but holds the same logger: when the public listener is drained and removed, the entries
         # of the streams that were cut then are still in that logger's buffer, and would be lost with it.
-        access_log=[_access_log(never=True)],
+        access_log=[_access_log(_never())],
     )
 

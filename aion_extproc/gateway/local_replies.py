@@ -7,6 +7,7 @@ left as they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
 from envoy_data_plane.envoy.config.core import v3 as core
@@ -38,10 +39,10 @@ def local_replies() -> hcm.LocalReplyConfig:
     mappers: list[hcm.ResponseMapper] = []
     for flag, message in _MESSAGES.items():
         flagged = Filter(response_flag_filter=accesslog.ResponseFlagFilter(flags=[flag]))
-        mappers += _both([flagged, _status(accesslog.ComparisonFilterOp.GE, 400)], message, client_fault=False)
-    client = [_status(accesslog.ComparisonFilterOp.GE, 400), _status(accesslog.ComparisonFilterOp.LE, 499)]
+        mappers += _both([flagged, _status("GE", 400)], message, client_fault=False)
+    client = [_status("GE", 400), _status("LE", 499)]
     mappers += _both(client, _BAD_HTTP, client_fault=True)
-    mappers += _both([_status(accesslog.ComparisonFilterOp.GE, 500)], _DEFAULT, client_fault=False)
+    mappers += _both([_status("GE", 500)], _DEFAULT, client_fault=False)
     return hcm.LocalReplyConfig(mappers=mappers)
 
 
@@ -94,7 +95,12 @@ def _metadata(key: str, value: matcher.ValueMatcher, *, otherwise: bool) -> Filt
     return Filter(metadata_filter=accesslog.MetadataFilter(matcher=match, match_if_key_not_found=otherwise))
 
 
-def _status(op: accesslog.ComparisonFilterOp, status: int) -> Filter:
+def status_code(op: Literal["GE", "LE", "EQ"], status: int) -> accesslog.StatusCodeFilter:
+    """Whether the answer's status compares so; where there is none it is 0."""
     value = core.RuntimeUInt32(default_value=status, runtime_key="aion.unused")
-    comparison = accesslog.ComparisonFilter(op=op, value=value)
-    return Filter(status_code_filter=accesslog.StatusCodeFilter(comparison=comparison))
+    comparison = accesslog.ComparisonFilter(op=accesslog.ComparisonFilterOp[op], value=value)
+    return accesslog.StatusCodeFilter(comparison=comparison)
+
+
+def _status(op: Literal["GE", "LE"], status: int) -> Filter:
+    return Filter(status_code_filter=status_code(op, status))

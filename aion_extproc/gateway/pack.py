@@ -47,3 +47,9 @@ def tcp(host: str, port: int) -> core.Address:
 
 def pipe(path: object) -> core.Address:
     return core.Address(pipe=core.Pipe(path=str(path)))
+
+
+def config_source(path: object) -> core.ConfigSource:
+    """A file that Envoy reads, and again whenever another one takes its name."""
+    source = core.PathConfigSource(path=str(path))
+    return core.ConfigSource(path_config_source=source, resource_api_version=core.ApiVersion.V3)

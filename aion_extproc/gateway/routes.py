@@ -17,9 +17,11 @@ from aion_extproc.gateway.spec import (
     RESPONSE_PROCESS,
     RESPONSE_STRIP_USAGE,
     RESPONSE_TRANSLATE,
+    RESPONSE_TRANSLATE_STRIP,
     Spec,
 )
 
+PUBLIC_ROUTES = "aion_public"
 REQUEST_FILTER = "aion.request"
 RESPONSE_FILTER = "aion.response"
 STRIP_FILTER = "aion.strip_usage"
@@ -34,26 +36,24 @@ def public_routes(spec: Spec) -> route.RouteConfiguration:
         _api_route(route.RouteMatch(path="/health")),
         _api_route(route.RouteMatch(path="/api/hello")),  # Claude Code asks there whether anybody is at home
         _api_route(route.RouteMatch(path_separated_prefix="/v1/models")),
+        _api_route(route.RouteMatch(path="/v1/backends")),
         _api_route(route.RouteMatch(path_separated_prefix="/aion")),
     ]
     shown = {RESPONSE_FILTER: _show_answer()}
+    # Of a translation: an error is better than an answer that the client cannot read.
+    must_show = {RESPONSE_FILTER: _show_answer(must=True)}
     # Where Envoy does not count tokens, every answer is shown to us.
     others = {} if spec.usage == "envoy" else shown
     providers = [
         _provider_route("process", RESPONSE_PROCESS, spec, {**shown, STRIP_FILTER: _lua_off()}),
-        _provider_route(
-            "translate",
-            RESPONSE_TRANSLATE,
-            spec,
-            # An error is better than an answer that the client cannot read.
-            {RESPONSE_FILTER: _show_answer(must=True), STRIP_FILTER: _lua_off(), ERROR_FILTER: _lua_off()},
-        ),
+        _provider_route("translate", RESPONSE_TRANSLATE, spec, {**must_show, STRIP_FILTER: _lua_off()}),
+        _provider_route("translate_strip_usage", RESPONSE_TRANSLATE_STRIP, spec, must_show),
         _provider_route("strip_usage", RESPONSE_STRIP_USAGE, spec, others),
         _provider_route("untouched", None, spec, {**others, STRIP_FILTER: _lua_off()}),
     ]
     host = route.VirtualHost(name="all", domains=["*"], routes=[*api, *providers])
     return route.RouteConfiguration(
-        name="aion_public",
+        name=PUBLIC_ROUTES,
         virtual_hosts=[host],
         request_headers_to_remove=["x-forwarded-proto", "x-forwarded-for", "x-envoy-original-path"],
     )
@@ -97,10 +97,15 @@ def _provider_route(name: str, way: str | None, spec: Spec, filters: dict[str, A
             ),
             timeout=seconds(0),
             retry_policy=route.RetryPolicy(
-                # The request has not reached the provider in any of these cases, so nothing is done twice.
+                # The request has not reached the provider in any of these cases, so nothing is done twice. A request
+                # that has a chain of models brings headers that say what else, and how often.
                 retry_on="connect-failure,refused-stream,reset-before-request",
                 num_retries=1,
                 refresh_cluster_on_retry=True,
+                # The next attempt goes to somebody else, who need not be spared.
+                retry_back_off=route.RetryPolicyRetryBackOff(
+                    base_interval=seconds(0.001), max_interval=seconds(0.01)
+                ),
             ),
         ),
         typed_per_filter_config=filters,

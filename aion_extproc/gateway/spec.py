@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
+
+from aion_extproc.gateway.files import Files
 
 if TYPE_CHECKING:
     from aion_extproc.config.schema import Settings
@@ -20,6 +23,9 @@ RESPONSE_HEADER = "x-aion-response"
 RESPONSE_PROCESS = "process"  # through aion.response
 RESPONSE_TRANSLATE = "translate"  # through aion.response, without which the client could not read it
 RESPONSE_STRIP_USAGE = "strip-usage"  # through the Lua filter that takes the unasked-for usage chunk out
+RESPONSE_TRANSLATE_STRIP = "translate+strip-usage"  # through both: which one has work to do the serving attempt says
+
+ENVOY_ADMIN_SOCKET = "envoy-admin.sock"  # beside the sockets of the workers and the API
 
 # Answer headers and the metadata keys they are filled from.
 ANSWER_HEADERS = (
@@ -45,15 +51,47 @@ class Upstream:
     tls: bool
     signing: Literal["aws", "gcp"] | None = None  # whose credentials Envoy puts on; None: the key is a header of ours
     region: str = ""  # that is signed for
+    health_path: str = ""  # that Envoy asks whether the server is up; "": it does not
+    revision: int = 0
 
     @property
     def cluster(self) -> str:
-        return cluster_name(self.name)
+        return cluster_name(self.name, self.revision)
+
+    @property
+    def fallback_cluster(self) -> str:
+        return fallback_cluster_name(self.name, self.revision)
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it can serve what another one failed at: Envoy fetches Google's tokens for a first attempt only."""
+        return self.signing != "gcp"
 
 
-def cluster_name(provider: str) -> str:
-    """The Envoy cluster of a provider."""
-    return f"provider_{provider}"
+def cluster_name(provider: str, revision: int = 0) -> str:
+    """The Envoy cluster of a provider, for requests that are ready to be sent.
+
+    `revision`: the generation of the configuration that gave it its present address; 0: the first. A new address is a
+    new cluster: what was meant for the old one must not reach the new one with the old one's key.
+    """
+    return f"provider_{provider}{_suffix(revision)}"
+
+
+def fallback_cluster_name(provider: str, revision: int = 0) -> str:
+    """The Envoy cluster of the same provider that has each attempt rewritten on its way out."""
+    return f"fallback_{provider}{_suffix(revision)}"
+
+
+def _suffix(revision: int) -> str:
+    return f"~{revision}" if revision else ""  # "~" is in no provider's name
+
+
+def provider_of(cluster: str) -> str | None:
+    """Whose cluster that is; None: no provider's."""
+    for provider_s in (cluster_name, fallback_cluster_name):
+        if cluster.startswith(prefix := provider_s("")):
+            return cluster.removeprefix(prefix).partition("~")[0]
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +105,7 @@ class Spec:
     worker_sockets: tuple[Path, ...]
     api_socket: Path
     envoy_admin_socket: Path
-    listeners_file: Path | None  # listeners are read from this file (so that they can be drained) or are static
+    files: Files | None  # None: all is static, in the bootstrap
     usage: Literal["envoy", "ext_proc"]
     max_body_bytes: int
     idle_timeout: float
@@ -76,7 +114,12 @@ class Spec:
 
 
 def make_spec(
-    settings: Settings, providers: Iterable[Provider], run_dir: Path, *, listeners_from_file: bool = False
+    settings: Settings,
+    providers: Iterable[Provider],
+    run_dir: Path,
+    *,
+    from_files: bool = False,
+    revisions: Mapping[str, int] = MappingProxyType({}),
 ) -> Spec:
     """The Envoy side of the settings, with all sockets in `run_dir`."""
     gateway = settings.gateway
@@ -84,11 +127,14 @@ def make_spec(
         listen=gateway.listen,
         port=gateway.port,
         admin_port=gateway.admin_port,
-        upstreams=tuple(Upstream(p.name, p.host, p.port, p.tls, p.signing, p.region) for p in providers),
+        upstreams=tuple(
+            Upstream(p.name, p.host, p.port, p.tls, p.signing, p.region, p.health_path, revisions.get(p.name, 0))
+            for p in providers
+        ),
         worker_sockets=tuple(run_dir / f"worker-{index}.sock" for index in range(gateway.workers)),
         api_socket=run_dir / "api.sock",
-        envoy_admin_socket=run_dir / "envoy-admin.sock",
-        listeners_file=run_dir / "listeners.json" if listeners_from_file else None,
+        envoy_admin_socket=run_dir / ENVOY_ADMIN_SOCKET,
+        files=Files(run_dir) if from_files else None,
         usage=gateway.usage,
         max_body_bytes=gateway.max_body_bytes,
         idle_timeout=gateway.idle_timeout,

@@ -1,4 +1,5 @@
-"""The ledger in SQLite: one row for each request, written by many processes, read by the API.
+"""The ledger in SQLite: one row for each request and each attempt of it that failed, written by many processes, read by
+the API.
 
 Rows arrive in batches and may arrive twice (a replayed access log, a refusal reported by the worker and again
 by Envoy). `request_id` is the primary key and the first row wins, so writing a batch again changes nothing.
@@ -22,12 +23,12 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from aion_extproc.accounting.row import LedgerRow
+from aion_extproc.accounting.row import AttemptRow, LedgerRow
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.stores import report
 from aion_extproc.stores.report import Costs, Routing, Savings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 added the attempts
 TEXT_LIMIT = 256  # characters: what a client chose (a model name, say) must not grow the ledger
 INT64_MAX = 2**63 - 1
 BUSY_TIMEOUT_S = 5.0
@@ -81,12 +82,28 @@ requests = Table(
     Index("requests_at_ms", "at_ms"),
 )
 
+attempts = Table(
+    "attempts",
+    metadata,
+    _text("request_id", primary_key=True),
+    Column("number", Integer, nullable=False, primary_key=True),
+    _int("at_ms"),
+    _text("provider"),
+    _text("model"),
+    Column("status", Integer, nullable=False),
+    _text("error"),
+    Column("latency_ms", Double, nullable=False),
+    _int("cost_nano", nullable=True),
+    Index("attempts_at_ms", "at_ms"),
+)
+
 _USAGE_FIELDS = tuple(f.name for f in fields(Usage))
 _COLUMNS = tuple(column.name for column in requests.columns)
 # One C call turns a row into its tuple of values, in the order of the columns.
 _values = attrgetter(*(f"usage.{name}" if name in _USAGE_FIELDS else name for name in _COLUMNS))
 _texts = attrgetter(*(column.name for column in requests.columns if isinstance(column.type, String)))
 _TEXT_AT = tuple(at for at, column in enumerate(requests.columns) if isinstance(column.type, String))
+_attempt_values = attrgetter(*(column.name for column in attempts.columns))
 _INT_AT = tuple(at for at, column in enumerate(requests.columns) if isinstance(column.type, Integer))
 
 
@@ -111,31 +128,38 @@ class Ledger:
         self._engine = create_engine(f"sqlite+pysqlite:///{self.path}", connect_args={"timeout": busy_timeout})
         event.listen(self._engine, "connect", _configure)
         self._insert = str(insert(requests).on_conflict_do_nothing(index_elements=["request_id"]).compile(self._engine))
+        self._insert_attempt = str(insert(attempts).on_conflict_do_nothing().compile(self._engine))
         try:
             _open(self._engine, self.path)
         except Exception:
             self._engine.dispose()
             raise
 
-    def add(self, rows: Sequence[LedgerRow]) -> int:
-        """Write the rows in one transaction and return how many were new.
+    def add(self, rows: Sequence[LedgerRow | AttemptRow]) -> int:
+        """Write the rows in one transaction and return how many requests were new.
 
         Texts are cut to 256 characters. Raises sqlalchemy.exc.OperationalError when the file stays locked or
         cannot be written; then nothing was written.
         """
         if not rows:
             return 0
-        values = [_values(row) if max(map(len, _texts(row))) <= TEXT_LIMIT else _storable(_values(row)) for row in rows]
+        finished = [row for row in rows if isinstance(row, LedgerRow)]
+        failed = [_attempt_values(row) for row in rows if isinstance(row, AttemptRow)]  # all of it is our own
+        values = [
+            _values(row) if max(map(len, _texts(row))) <= TEXT_LIMIT else _storable(_values(row)) for row in finished
+        ]
         try:
-            return self._insert_all(values)
+            return self._insert_all(values, failed)
         except (UnicodeEncodeError, OverflowError):
             # A lone surrogate or a number past 64 bits: rare, so only then every value is looked at.
-            return self._insert_all([_storable(each) for each in values])
+            return self._insert_all([_storable(each) for each in values], failed)
 
-    def _insert_all(self, values: list[tuple[Any, ...]]) -> int:
+    def _insert_all(self, values: list[tuple[Any, ...]], failed: list[tuple[Any, ...]]) -> int:
         with self._engine.begin() as connection:
             # The driver's executemany: Core's would build a dictionary and a bound parameter for each value.
-            return connection.exec_driver_sql(self._insert, values).rowcount
+            if failed:
+                connection.exec_driver_sql(self._insert_attempt, failed)
+            return connection.exec_driver_sql(self._insert, values).rowcount if values else 0
 
     def savings(self, since_ms: int, until_ms: int) -> Savings:
         """What was spent and saved by requests with since_ms <= at_ms < until_ms."""
@@ -162,6 +186,12 @@ class Ledger:
         )
         with self._engine.connect() as connection:
             return [_row(record) for record in connection.execute(query).mappings()]
+
+    def attempts(self, request_id: str) -> list[AttemptRow]:
+        """The failed attempts of a request, in their order."""
+        query = attempts.select().where(attempts.c.request_id == request_id).order_by(attempts.c.number)
+        with self._engine.connect() as connection:
+            return [AttemptRow(**record) for record in connection.execute(query).mappings()]
 
     def close(self) -> None:
         self._engine.dispose()
@@ -215,7 +245,7 @@ def _create(engine: Engine, path: Path) -> None:
         version = connection.exec_driver_sql("PRAGMA user_version").scalar()
         if version == SCHEMA_VERSION:
             return
-        if version:
+        if version and version > SCHEMA_VERSION:
             raise LedgerError(
                 f"the ledger {path} has schema version {version}, this aion knows {SCHEMA_VERSION}: "
                 "use the aion that wrote it, or another telemetry.db_path"

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
 from aion_extproc.accounting.metrics import Metrics
-from aion_extproc.accounting.row import LedgerRow
+from aion_extproc.accounting.row import AttemptRow, LedgerRow
 from aion_extproc.stores.ledger import Ledger
 
 MAX_WAITING = 100_000  # rows kept while the database is away
@@ -47,8 +47,8 @@ class LedgerWriter:
         self._flush_interval = flush_interval
         self._metrics = metrics
         self._max_waiting = max_waiting
-        self._queue: deque[LedgerRow] = deque()
-        self._batch: list[LedgerRow] = []  # taken from the queue and not committed yet
+        self._queue: deque[LedgerRow | AttemptRow] = deque()
+        self._batch: list[LedgerRow | AttemptRow] = []  # taken from the queue and not committed yet
         self._refused = 0  # counted by the event loop
         self._unwritable = 0  # counted by the thread
         self._reported = 0
@@ -68,7 +68,7 @@ class LedgerWriter:
         """Rows given up since the start."""
         return self._refused + self._unwritable
 
-    def put(self, row: LedgerRow) -> None:
+    def put(self, row: LedgerRow | AttemptRow) -> None:
         """Hand over a row. Never blocks, never raises."""
         queue = self._queue
         if len(queue) >= self._max_waiting or self._stop.is_set():
@@ -116,7 +116,7 @@ class LedgerWriter:
                 self._metrics.ledger_rows.inc(written)
         self._report()
 
-    def _write(self, rows: list[LedgerRow]) -> int | None:
+    def _write(self, rows: list[LedgerRow | AttemptRow]) -> int | None:
         """The number of new rows; None when the time to stop came before the database answered."""
         pause = FIRST_PAUSE_S
         while True:
@@ -133,7 +133,7 @@ class LedgerWriter:
                 time.sleep(FIRST_PAUSE_S)  # draining: `wait` no longer waits
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    def _write_singly(self, rows: list[LedgerRow], error: Exception) -> int | None:
+    def _write_singly(self, rows: list[LedgerRow | AttemptRow], error: Exception) -> int | None:
         """One bad row must not take its batch along."""
         if len(rows) == 1:
             self._unwritable += 1

@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 
 from aion_extproc.wire.errors import RequestError
-from aion_extproc.wire.history import chat_turns
 from aion_extproc.wire.members import member, with_members
 from aion_extproc.wire.translate.target import ChatTarget, MessagesTarget
 
@@ -19,13 +18,25 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _HIGHER = ("xhigh", "max")  # efforts that not all models take, and none that is told not to think
 Changes = dict[str, bytes | None]
+# Members that a request may come out of here without, changed or with, and whose values tell nothing of its subject.
+SETTINGS = (
+    *_LIMITS,
+    *_SAMPLING,
+    "reasoning_effort",
+    "stream_options",
+    "parallel_tool_calls",
+    "thinking",
+    "context_management",
+)
+# As they are named among what was dropped: the other members, which have words of the client's in them.
+WORDS = frozenset({"user", "tool_choice", "output_config.effort"})
 
 
 def adapt_chat(raw: bytes, body: dict[str, Any], target: ChatTarget) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes for this target, and the names of the fields whose meaning was lost. `body` is `raw`, parsed."""
-    raw, named = chat_turns(raw, body, target)
+    """The bytes for this target, but for its turns (history.chat_turns), and the names of the fields whose meaning was
+    lost. `body` is `raw`, parsed."""
     changes: Changes = {}
-    dropped = set(named)
+    dropped: set[str] = set()
     other = next(name for name in _LIMITS if name != target.max_tokens)
     if body.get(other) is not None:
         given = body.get(target.max_tokens) is not None

@@ -24,6 +24,8 @@ def two_providers(upstream: Upstream, **sections: Any) -> dict[str, Any]:
             "cache_write_1h_price_per_1m": price * 2,
         }
 
+    routing = sections.setdefault("routing", {})
+    routing.setdefault("sessions", {"regeneration": 0, "cache_lifetime": 0})
     return {
         "providers": {
             "openai": {

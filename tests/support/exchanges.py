@@ -44,7 +44,7 @@ def headers(path: str = CHAT_PATH, **more: str) -> dict[str, str]:
 
 
 def body(content: str = "hello", **more: Any) -> bytes:
-    return orjson.dumps({"model": "aion-auto", "messages": [{"role": "user", "content": content}], **more})
+    return orjson.dumps({"model": "aion-auto", "messages": [{"role": "user", "content": content}]} | more)
 
 
 def exchange(found: Policy) -> RequestExchange:

@@ -37,6 +37,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     break_off: bool = False  # close the connection after the chunks, without an end
     hang_up_first: bool = False  # close it without answering at all
+    silent: bool = False  # take the request and say nothing until the gateway hangs up
     apart: bool = False  # write a chunk only when the gateway has read the one before, so that it sees them apart
 
 
@@ -86,6 +87,10 @@ class Upstream:
 
     async def _reply(self, answer: Answer, writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> bool:
         if answer.hang_up_first:
+            return False
+        if answer.silent:
+            await self._held(threading.Event(), reader)
+            self.disconnected.set()
             return False
         chunks = list(answer.chunks)
         head = f"HTTP/1.1 {answer.status} X\r\ncontent-type: {answer.content_type}\r\n"

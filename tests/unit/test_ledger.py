@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aion_extproc.accounting.row import LedgerRow, Outcome
+from aion_extproc.accounting.row import AttemptRow, LedgerRow, Outcome
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.stores.ledger import INT64_MAX, Ledger, LedgerError
 from aion_extproc.stores.report import ModelCost
@@ -117,9 +117,37 @@ def test_rows_are_taken_from_since_until_before_until(ledger: Ledger) -> None:
 def test_the_file_is_in_wal_mode_with_its_schema_version(ledger: Ledger) -> None:
     with sqlite3.connect(ledger.path) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
         plan = str(connection.execute("EXPLAIN QUERY PLAN SELECT * FROM requests WHERE at_ms >= 5").fetchall())
         assert "requests_at_ms" in plan
+
+
+def test_failed_attempts_stand_beside_the_request(ledger: Ledger) -> None:
+    first = AttemptRow("id-1", 1, 5, "openai", "gpt-small", 503, "provider_503", 12.5, 0)
+    second = AttemptRow("id-1", 2, 6, "openai", "gpt-mid", 0, "upstream_timeout", 300.0, None)
+    other = AttemptRow("id-2", 1, 6, "openai", "gpt-mid", 0, "connect_failed", 0.5, 0)
+    assert ledger.add([second, row(request_id="id-1"), other, first]) == 1
+    assert ledger.add([first, row(request_id="id-1")]) == 0, "a batch that comes again"
+    assert ledger.attempts("id-1") == [first, second]
+    assert ledger.attempts("id-3") == []
+    assert len(ledger.rows()) == 1
+
+
+def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    """It had no attempts."""
+    path = tmp_path / "old.db"
+    ledger = Ledger(path)
+    ledger.add([row()])
+    ledger.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE attempts")
+        connection.execute("PRAGMA user_version=1")
+    again = Ledger(path)
+    assert again.rows() == [row()]
+    attempt = AttemptRow("id-1", 1, 5, "openai", "gpt-small", 503, "provider_503", 12.5, 0)
+    again.add([attempt])
+    assert again.attempts("id-1") == [attempt]
+    again.close()
 
 
 def test_a_ledger_survives_being_closed(ledger: Ledger) -> None:

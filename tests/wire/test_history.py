@@ -71,7 +71,7 @@ def test_a_session_that_a_chat_provider_began_goes_on_with_claude(model: str, en
     turns = [*HI, {"role": "assistant", "content": blocks}, user(result(blocks[1]["id"]))]
     raw = json.dumps({"model": model, "messages": turns, "max_tokens": 9}).encode()
     provider = configure("a", KINDS["anthropic"])
-    sent = prepare(parse(raw, endpoint), endpoint, "claude-haiku-5-5", provider, (), exact_cost=False)
+    sent = prepare(parse(raw, endpoint), endpoint, "claude-haiku-5-5", provider, ())
     assert json.loads(sent.body)["messages"] == [*HI, assistant(blocks[1]), turns[2]]
     assert sent.dropped == ("messages[].thinking",)
 

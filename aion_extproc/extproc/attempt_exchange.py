@@ -1,0 +1,97 @@
+"""A later attempt of a chain: the request as an earlier attempt was sent it in, the one for this model out. No I/O.
+
+Envoy runs this on the way to a fallback cluster, in any worker: all that is needed comes with the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from aion_extproc.accounting.facts import Facts
+from aion_extproc.extproc.chain import Chain, restore
+from aion_extproc.extproc.decided import decided_metadata, sent_metadata
+from aion_extproc.extproc.outgoing import prepare, serving_endpoint
+from aion_extproc.extproc.policy import Policy
+from aion_extproc.extproc.replies import Proceed, Refuse
+from aion_extproc.extproc.upstream_headers import listed, private_headers, upstream_headers
+from aion_extproc.wire.endpoint import Endpoint
+from aion_extproc.wire.errors import RequestError, error_body
+from aion_extproc.wire.format import Format
+from aion_extproc.wire.request import parse
+
+
+class AttemptExchange:
+    """One attempt. `facts`: of the attempt before; `number`: of this one, from 1 on."""
+
+    def __init__(self, policy: Policy, facts: Facts, chain: Chain, number: int) -> None:
+        self._policy = policy
+        self._facts = facts
+        self._chain = chain
+        # Envoy stays at the last cluster of a chain that has run out.
+        self._number = min(number, len(chain.steps))
+        self._headers: Mapping[str, str] = {}
+        self._parts: list[bytes] = []
+
+    def headers(self, headers: Mapping[str, str], end_of_stream: bool) -> Refuse | None:
+        """The headers as the attempt before left them."""
+        self._headers = headers
+        return self._refuse(RequestError("missing_body", "The request has no body.")) if end_of_stream else None
+
+    def body(self, data: bytes, end_of_stream: bool) -> Proceed | Refuse | None:
+        self._parts.append(data)
+        if not end_of_stream:
+            return None
+        raw = b"".join(self._parts)
+        self._parts.clear()
+        try:
+            return self._proceed(raw)
+        except RequestError as error:
+            return self._refuse(error)
+
+    def _proceed(self, raw: bytes) -> Proceed:
+        chain = self._chain
+        step = chain.steps[self._number - 1]
+        provider = self._policy.providers.get(step.provider)
+        endpoint = serving_endpoint(Endpoint(chain.endpoint), provider) if provider is not None else None
+        if provider is None or endpoint is None:  # decided by a worker with another configuration
+            raise RequestError("no_such_model", f"The model {step.model} is no longer configured.", status=503)
+        if self._number > 1 and chain.restored is not None:
+            raw = restore(raw, chain.restored)
+        request = parse(raw, Endpoint(chain.endpoint))
+        # The body names the model of the attempt before; the client's own words decide what may be adapted.
+        request = replace(request, model=self._facts.asked_model)
+        client = dict(chain.anthropic)
+        sent = prepare(request, endpoint, step.model, provider, listed(client.get("anthropic-beta", "")))
+        facts = replace(
+            self._facts, model=step.model, provider=step.provider, tier=step.tier, endpoint=endpoint.value
+        )
+        request_id = self._headers.get("x-request-id", "")
+        headers = upstream_headers(
+            sent,
+            step.model,
+            provider,
+            request.stream,
+            chain.query if endpoint is request.endpoint else "",
+            client,
+        )
+        removed = private_headers([*self._headers, *client], provider, endpoint)
+        kept = tuple((name, value) for name, value in chain.anthropic if name not in removed)
+        return Proceed(
+            set_headers=(*headers, *kept),
+            remove_headers=removed,
+            body=sent.body,
+            clusters=(),
+            metadata=decided_metadata(facts, step) | sent_metadata(request, sent, facts, request_id),
+        )
+
+    def _refuse(self, error: RequestError) -> Refuse:
+        """Said to Envoy, which goes on to the next model; to the client only after the last one."""
+        format = Format(self._facts.format)
+        return Refuse(
+            status=503,
+            body=error_body(error, format, self._headers.get("x-request-id", "")),
+            headers=(("content-type", "application/json"),),
+            metadata={"refused": error.code, "asked": ""},
+            details=f"aion_{error.code}",
+        )

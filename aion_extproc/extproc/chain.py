@@ -1,0 +1,80 @@
+"""A failover chain as it travels in Envoy's metadata: what any worker needs to write the request of a later attempt.
+
+The body that Envoy keeps for a retry is the one that the first attempt was sent. It is the client's own but for a few
+settings, which travel in the metadata to be put back; or it is the client's own untouched, and then the first attempt
+was written on its way out like all others. So nothing of what a request says is in the metadata, which reach the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from aion_extproc.wire.adapt import SETTINGS
+from aion_extproc.wire.members import members, with_members
+from aion_extproc.wire.request import Request
+
+_MOST_RESTORED = 2048  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One attempt. The money is decimal USD or "unknown"."""
+
+    provider: str
+    model: str
+    tier: int
+    cost_usd: str
+    savings_usd: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`restored`: members of the client's body that the first attempt may have lost; None: it is the client's own."""
+
+    endpoint: str  # that the client called
+    query: str  # with its "?"
+    anthropic: tuple[tuple[str, str], ...]  # the client's headers for Anthropic's API
+    restored: Mapping[str, Any] | None
+    steps: tuple[Step, ...]
+
+
+def encode_chain(chain: Chain) -> str:
+    return orjson.dumps(chain).decode()
+
+
+def decode_chain(text: str) -> Chain:
+    plain = orjson.loads(text)
+    return Chain(
+        plain["endpoint"],
+        plain["query"],
+        tuple((name, value) for name, value in plain["anthropic"]),
+        plain["restored"],
+        tuple(Step(**step) for step in plain["steps"]),
+    )
+
+
+def restorable(request: Request) -> Mapping[str, Any] | None:
+    """The members that adapting the request to a model may change; None where they are too large to travel."""
+    found = {name: request.body[name] for name in SETTINGS if name in request.body}
+    try:
+        return found if len(orjson.dumps(found)) <= _MOST_RESTORED else None
+    except orjson.JSONEncodeError:  # half a surrogate pair, which cannot be written down
+        return None
+
+
+def restore(raw: bytes, restored: Mapping[str, Any]) -> bytes:
+    """The client's request again, from the first attempt's. Only its model stays another."""
+    there = {member.key for member in members(raw)}
+    changes: dict[str, bytes | None] = {}
+    added = []
+    for name in SETTINGS:
+        written = orjson.dumps(name) + b":" + orjson.dumps(restored[name]) if name in restored else None
+        if name in there:
+            changes[name] = written
+        elif written is not None:
+            added.append(written)
+    return with_members(raw, changes, added)

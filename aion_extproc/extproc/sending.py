@@ -1,0 +1,97 @@
+"""From a decision to what Envoy is told: the first attempt's request, and the chain of those that stand by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from aion_extproc.accounting.cost import usd
+from aion_extproc.accounting.facts import Facts
+from aion_extproc.extproc.chain import Chain, Step, encode_chain, restorable
+from aion_extproc.extproc.decided import decided_metadata, sent_metadata
+from aion_extproc.extproc.outgoing import Outgoing, serving_endpoint, way_back
+from aion_extproc.extproc.policy import Policy
+from aion_extproc.extproc.replies import Headers, Proceed
+from aion_extproc.extproc.upstream_headers import ANTHROPIC_PREFIX, private_headers, upstream_headers
+from aion_extproc.gateway.spec import RESPONSE_HEADER
+from aion_extproc.providers import Provider
+from aion_extproc.routing.decision import Attempt, Decision
+from aion_extproc.wire.endpoint import Endpoint
+from aion_extproc.wire.request import Request
+
+# What may go well elsewhere, beside all 5xx: our key there (401, 403), our credit (402), a model that is not there
+# (404), time (408), limits (429). What is wrong with the request itself would fail again.
+RETRIABLE = (401, 402, 403, 404, 408, 429)
+_RETRY_ON = "5xx,reset,connect-failure,refused-stream,retriable-status-codes"
+_Planned = tuple[Attempt, Provider, Endpoint]
+
+
+def send(
+    request: Request, decision: Decision, facts: Facts, sent: Outgoing, policy: Policy, client: Mapping[str, str]
+) -> Proceed:
+    """`sent`: the first attempt's request; `client`: the client's headers."""
+    model = decision.model
+    provider = policy.providers[model.provider]
+    attempts = [(decision.attempts[0], provider, sent.endpoint), *_standing_by(request, decision, policy)]
+    restored = restorable(request) if sent.reversible and len(attempts) > 1 else None
+    if restored is None and provider.signing == "gcp":
+        del attempts[1:]  # it cannot be written on its way out, so nobody could write another one
+    _, mark, query = client[":path"].partition("?")
+    query = mark + query
+    steps = tuple(step_of(attempt, request.endpoint) for attempt, _, _ in attempts)
+    metadata = decided_metadata(facts, steps[0]) | sent_metadata(request, sent, facts, client.get("x-request-id", ""))
+    ways = [(endpoint, attempt.model.id, provider.kind) for attempt, provider, endpoint in attempts]
+    way = way_back(request, ways, exact_cost=policy.exact_json_cost)
+    headers: Headers = ((RESPONSE_HEADER, way),) if way else ()
+    body, clusters = sent.body, [policy.cluster(provider.name)]
+    if len(attempts) > 1:
+        if restored is None:
+            body, clusters = request.raw, [policy.fallback_cluster(provider.name)]
+            metadata["content_length"] = str(len(body))
+        clusters += [policy.fallback_cluster(provider.name) for _, provider, _ in attempts[1:]]
+        anthropic = tuple((name, value) for name, value in client.items() if name.startswith(ANTHROPIC_PREFIX))
+        metadata["chain"] = encode_chain(Chain(request.endpoint.value, query, anthropic, restored, steps))
+        # A JSON answer begins only when all of it has been written.
+        timeout = decision.first_byte_timeout or (policy.first_byte_timeout if request.stream else None)
+        headers += _retry_headers(len(steps), timeout)
+    own_query = query if sent.endpoint is request.endpoint else ""
+    headers += upstream_headers(sent, model.id, provider, request.stream, own_query, client)
+    return Proceed(
+        set_headers=headers,
+        remove_headers=private_headers(client, provider, sent.endpoint),
+        body=body,
+        clusters=tuple(clusters),
+        metadata=metadata,
+    )
+
+
+def step_of(attempt: Attempt, endpoint: Endpoint) -> Step:
+    """An attempt as it travels."""
+    model, cost, savings = attempt.model, attempt.expected_cost_nano, attempt.expected_savings_nano
+    if endpoint is Endpoint.COUNT_TOKENS:  # free everywhere
+        cost = savings = 0
+    return Step(model.provider, model.id, model.tier, _usd(cost), _usd(savings))
+
+
+def _usd(nano: int | None) -> str:
+    return "unknown" if nano is None else usd(nano)
+
+
+def _standing_by(request: Request, decision: Decision, policy: Policy) -> Iterator[_Planned]:
+    """The attempts after the first, as far as they can be made."""
+    for attempt in decision.attempts[1:]:
+        provider = policy.providers[attempt.model.provider]
+        endpoint = serving_endpoint(request.endpoint, provider)
+        if endpoint is not None:
+            yield attempt, provider, endpoint
+
+
+def _retry_headers(attempts: int, first_byte_timeout: float | None) -> Headers:
+    """For Envoy's router, which takes them off again."""
+    headers = [
+        ("x-envoy-max-retries", str(attempts - 1)),
+        ("x-envoy-retry-on", _RETRY_ON),
+        ("x-envoy-retriable-status-codes", ",".join(map(str, RETRIABLE))),
+    ]
+    if first_byte_timeout is not None:
+        headers.append(("x-envoy-upstream-rq-per-try-timeout-ms", str(round(first_byte_timeout * 1000))))
+    return tuple(headers)
