@@ -34,8 +34,9 @@ def test_long_texts_show_the_same_ends_as_short_ones(head: str, tail: str) -> No
     whole = head + filler + tail
     stripped, seen = strip_reminders(whole), features.visible(whole)
     assert len(seen) <= 2 * features.EDGE + 100
-    assert seen[:200].split()[:20] == stripped[:200].split()[:20]
-    assert seen[-200:].split()[-20:] == stripped[-200:].split()[-20:]
+    # So few that none of them is cut by where the slice ends: white space may differ.
+    assert seen[:400].split()[:10] == stripped[:400].split()[:10]
+    assert seen[-400:].split()[-10:] == stripped[-400:].split()[-10:]
 
 
 @pytest.mark.parametrize("size", [100, 20_000, 1_000_000])
