@@ -7,9 +7,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -19,6 +20,9 @@ from rich.table import Table
 from aion_extproc.config.errors import ConfigError
 from aion_extproc.config.schema import Settings
 from aion_extproc.leaving import leave
+
+if TYPE_CHECKING:
+    from aion_extproc.gateway.config_file import ConfigFile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True)
@@ -49,27 +53,38 @@ def up(
     admin_port: Annotated[int | None, typer.Option(help="serves /metrics; 9464")] = None,
 ) -> None:
     """Start everything: Envoy, workers, API. Ctrl-C stops it."""
-    from aion_extproc.gateway.supervisor import free_port
+    from aion_extproc.gateway.config_file import ConfigFile
+    from aion_extproc.gateway.starting import free_port
 
+    def overridden(settings: Settings) -> Settings:
+        return _override(settings, port=port, workers=workers, admin_port=admin_port)
+
+    path, file = _path(config), None
     demo_port = free_port()
-    settings, found, demo = _settings(config, f"http://127.0.0.1:{demo_port}/v1")
-    settings = _override(settings, port=port, workers=workers, admin_port=admin_port)
+    if path is None:
+        settings, found, demo = _discovered(f"http://127.0.0.1:{demo_port}/v1")
+        settings = overridden(settings)
+    else:
+        file = ConfigFile(path, lambda path: overridden(_load(path)))
+        settings, found, demo = _or_exit(file.read), (), False
     _require_models(settings)
-    leave(asyncio.run(_run(settings, found, demo_port if demo else None)))
+    leave(asyncio.run(_run(settings, found, demo_port if demo else None, file)))
 
 
-async def _run(settings: Settings, found: tuple[tuple[str, str], ...], demo_port: int | None) -> int:
+async def _run(
+    settings: Settings, found: tuple[tuple[str, str], ...], demo_port: int | None, file: ConfigFile | None
+) -> int:
     from aion_extproc.catalog.build import build
     from aion_extproc.gateway.envoy import EnvoyError
-    from aion_extproc.gateway.supervisor import StartError, Supervisor
+    from aion_extproc.gateway.starting import StartError
+    from aion_extproc.gateway.supervisor import Supervisor
 
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     catalog = build(settings)
-    supervisor = Supervisor(settings, catalog, demo_port)
+    supervisor = Supervisor(settings, catalog, demo_port, file)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        asyncio.get_running_loop().add_signal_handler(number, supervisor.told, number)
     starting = asyncio.create_task(supervisor.start())
-    told = asyncio.create_task(stopping.wait())
+    told = asyncio.create_task(supervisor.stopping.wait())
     try:
         await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
         if not told.done():
@@ -122,7 +137,7 @@ def check(config: ConfigOption = None) -> None:
     from aion_extproc.catalog.build import build
     from aion_extproc.gateway.envoy import EnvoyError, validate
 
-    settings, _, _ = _settings(config, "http://127.0.0.1:9/v1")
+    settings = _settings(config, "http://127.0.0.1:9/v1")
     _require_models(settings)
     catalog = build(settings)
     for warning in catalog.warnings:
@@ -142,7 +157,7 @@ def render(
     run_dir: Annotated[Path, typer.Option(help="where the sockets are")] = Path("/run/aion"),
 ) -> None:
     """Write Envoy's bootstrap as JSON to standard output. No secret is in it."""
-    settings, _, _ = _settings(config, "http://127.0.0.1:9/v1")
+    settings = _settings(config, "http://127.0.0.1:9/v1")
     _require_models(settings)
     json.dump(_rendered(settings, run_dir), sys.stdout, indent=2)
     sys.stdout.write("\n")
@@ -160,7 +175,7 @@ def classify(
 
     thresholds = Thresholds()
     if config is not None:
-        wanted = _settings(config, "")[0].routing.classifier
+        wanted = _settings(config, "").routing.classifier
         thresholds = Thresholds(wanted.tier1_threshold, wanted.tier2_threshold)
     with ExitStack() as files:
         try:
@@ -227,20 +242,36 @@ def _rendered(settings: Settings, run_dir: Path) -> dict[str, object]:
     return render_bootstrap(make_spec(settings, make_providers(settings).values(), run_dir))
 
 
-def _settings(config: Path | None, demo_base_url: str) -> tuple[Settings, tuple[tuple[str, str], ...], bool]:
-    """From the named file, from ./aion.yaml, or from what is there; whether the demo stands in."""
-    from aion_extproc.config.discover import discover
+def _settings(config: Path | None, demo_base_url: str) -> Settings:
+    """From the named file, from ./aion.yaml, or from what is there."""
+    path = _path(config)
+    return _discovered(demo_base_url)[0] if path is None else _or_exit(lambda: _load(path))
+
+
+def _path(config: Path | None) -> Path | None:
+    return config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+
+
+def _load(path: Path) -> Settings:
     from aion_extproc.config.load import load
 
-    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-    if path is None:
-        discovery = discover(os.environ, demo_base_url)
-        return discovery.settings, discovery.found, discovery.demo
+    return load(path)
+
+
+def _or_exit(read: Callable[[], Settings]) -> Settings:
     try:
-        return load(path), (), False
+        return read()
     except ConfigError as error:
         err.print(str(error), markup=False)
         raise typer.Exit(2) from None
+
+
+def _discovered(demo_base_url: str) -> tuple[Settings, tuple[tuple[str, str], ...], bool]:
+    """What there is, where each was found, and whether the demo stands in."""
+    from aion_extproc.config.discover import discover
+
+    discovery = discover(os.environ, demo_base_url)
+    return discovery.settings, discovery.found, discovery.demo
 
 
 def _override(settings: Settings, **given: int | None) -> Settings:

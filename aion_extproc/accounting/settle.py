@@ -52,7 +52,6 @@ class FailedAttempt:
 
     request_id: str
     at_ms: int
-    provider: str
     status: int  # 0: the provider did not answer
     error: str
     latency_ms: float

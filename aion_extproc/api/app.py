@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -27,20 +29,28 @@ from aion_extproc.api.answers import (
     routing_answer,
     savings_answer,
 )
+from aion_extproc.api.backends import BackendsAnswer, backend_metrics, backends_answer
 from aion_extproc.api.errors import error_answer, format_of
 from aion_extproc.api.models import entries, model_list, model_object
 from aion_extproc.api.state import ApiState, AuthState
+from aion_extproc.routing.health import Health
 from aion_extproc.stores.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deps:
-    """What the application works on. `exposition` gives the Prometheus text, `now_ms` the UTC time."""
+    """What the application works on, of which `state` may be replaced. `health` is what the workers know, by
+    `clock`; `in_flight` counts open requests by provider; `exposition` gives the Prometheus text, `now_ms` the UTC
+    time. `running` is entered while the application runs, in its event loop."""
 
     state: ApiState
     ledger: Ledger
+    health: Health
+    in_flight: Callable[[], Awaitable[Mapping[str, int] | None]]
+    running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    clock: Callable[[], float] = time.monotonic
     exposition: Callable[[], bytes] = exposition
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
@@ -49,15 +59,15 @@ RangeQuery = Annotated[Range, Query(description="How far back, from now")]
 
 
 def create_app(deps: Deps) -> FastAPI:
-    state, ledger = deps.state, deps.ledger
-    listed = entries(state.models)
+    ledger, version = deps.ledger, deps.state.version
     app = FastAPI(
         title="aion",
-        version=state.version,
+        version=version,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=lambda _: deps.running(),
     )
 
     def since(range_: Range, until: int) -> int:
@@ -66,7 +76,7 @@ def create_app(deps: Deps) -> FastAPI:
 
     @app.middleware("http")
     async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if needs_key(request.url.path) and not authorized(state.auth, request):
+        if needs_key(request.url.path) and not authorized(deps.state.auth, request):
             return error_answer(
                 request,
                 401,
@@ -78,20 +88,22 @@ def create_app(deps: Deps) -> FastAPI:
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     @app.api_route("/api/hello", methods=["GET", "HEAD"], include_in_schema=False)
     async def hello() -> dict[str, str]:
-        return {"name": "aion", "version": state.version}
+        return {"name": "aion", "version": version}
 
     @app.api_route("/health", methods=["GET", "HEAD"])
-    async def health() -> dict[str, str]:
-        return {"status": "ok", "version": state.version}
+    async def health() -> JSONResponse:
+        if deps.state.draining:
+            return JSONResponse({"status": "draining", "version": version}, 503)
+        return JSONResponse({"status": "ok", "version": version})
 
     @app.get("/v1/models")
     async def list_models(request: Request) -> dict[str, Any]:
-        return model_list(listed.values(), format_of(request))
+        return model_list(entries(deps.state.models).values(), format_of(request))
 
     # A path, because ids may hold slashes ("meta-llama/llama-3.3-70b").
     @app.get("/v1/models/{model_id:path}")
     async def get_model(model_id: str, request: Request) -> Response:
-        entry = listed.get(model_id)
+        entry = entries(deps.state.models).get(model_id)
         if entry is None:
             return error_answer(
                 request,
@@ -101,6 +113,11 @@ def create_app(deps: Deps) -> FastAPI:
                 param="model",
             )
         return JSONResponse(model_object(entry, format_of(request)))
+
+    @app.get("/v1/backends")
+    async def backends() -> BackendsAnswer:
+        in_flight = await deps.in_flight()
+        return backends_answer(deps.state.models, deps.health, deps.clock(), in_flight)
 
     # Plain functions: FastAPI runs them in a thread, and a long query does not hold up /health.
     @app.get("/aion/v1/metrics/savings")
@@ -123,8 +140,10 @@ def create_app(deps: Deps) -> FastAPI:
         return app.openapi()
 
     @app.get("/metrics", include_in_schema=False)
-    def metrics() -> Response:
-        return Response(deps.exposition(), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+    async def metrics() -> Response:
+        counted = await run_in_threadpool(deps.exposition)
+        now = backend_metrics(deps.state.models, deps.health, deps.clock())
+        return Response(counted + now, headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
 
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_parameter)

@@ -12,10 +12,12 @@ import uvicorn
 from aion_extproc.leaving import leave
 
 
-def serve(app: Any, *, socket: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+def serve(
+    app: Any, *, socket: Path | None = None, host: str = "127.0.0.1", port: int = 0, lifespan: bool = False
+) -> None:
     """Serve on the Unix socket if given, else on host:port. Never returns.
 
-    Requests still open at SIGTERM get one second.
+    Requests still open at SIGTERM get one second. `lifespan`: the application is told of its start and end.
     """
     # uvicorn raises the signal again when it is done; its default action would end us with a signal's status.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -25,7 +27,7 @@ def serve(app: Any, *, socket: Path | None = None, host: str = "127.0.0.1", port
         uds=str(socket) if socket else None,
         host=host,
         port=port,
-        lifespan="off",
+        lifespan="on" if lifespan else "off",
         access_log=False,
         log_level="warning",
         proxy_headers=False,

@@ -42,6 +42,7 @@ class ApiState(_Part):
     models: tuple[ModelState, ...] = ()
     auth: AuthState = AuthState()
     version: str
+    draining: bool = False  # the gateway is about to stop
 
 
 def read_state(path: Path) -> ApiState:

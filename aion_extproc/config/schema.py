@@ -44,6 +44,7 @@ class Gateway(Section):
     idle_timeout: Duration = 600.0  # as long as the SDKs wait: a model may think in silence
     connect_timeout: Duration = 5.0
     first_byte_timeout: Duration = 60.0
+    answer_timeout: Duration = 240.0
     worker_open_requests: Annotated[int, Field(ge=1)] = 2000
     worker_open_bytes: Annotated[int, Field(ge=1024)] = 256 << 20
     drain_delay: Duration = 5.0

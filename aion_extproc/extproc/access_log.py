@@ -38,7 +38,6 @@ def read_attempt(entry: pb.HTTPAccessLogEntry) -> FailedAttempt | None:
     return FailedAttempt(
         request_id=entry.request.request_id,
         at_ms=common.start_time.ToMilliseconds(),
-        provider=common.upstream_cluster.partition("_")[2],
         status=status,
         error=error,
         latency_ms=_milliseconds(common.duration),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
 from aion_extproc.accounting.cost import NANO_PER_USD
+from aion_extproc.accounting.facts import Facts
 from aion_extproc.catalog.catalog import Catalog
 from aion_extproc.catalog.model import Model
 from aion_extproc.classify.classification import Thresholds
@@ -56,6 +57,7 @@ class Policy:
     worker_open_requests: int
     worker_open_bytes: int
     first_byte_timeout: float  # seconds that a stream may take to begin where another model stands by
+    answer_timeout: float  # the same for a JSON answer, which begins when all of it is written
 
     def cluster(self, provider: str) -> str:
         """Envoy's cluster for requests that are ready to be sent there."""
@@ -70,6 +72,24 @@ class Policy:
         if self.callers is None:
             return ANYBODY
         return self.callers.get(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest())
+
+
+@dataclass(slots=True)
+class Policies:
+    """The one that decides now, and all that are known by generation: those before it, for what they have decided,
+    and the one that is to come."""
+
+    current: Policy
+    known: Mapping[int, Policy] = field(default_factory=dict)
+
+    def of(self, facts: Facts) -> Policy:
+        """What decided it, if that is known still."""
+        return self.known.get(facts.generation, self.current)
+
+    @property
+    def newest(self) -> Policy:
+        """The one that is to come, where there is one."""
+        return self.known[max(self.known)] if self.known else self.current
 
 
 def make_policy(
@@ -104,6 +124,7 @@ def make_policy(
         worker_open_requests=settings.gateway.worker_open_requests,
         worker_open_bytes=settings.gateway.worker_open_bytes,
         first_byte_timeout=settings.gateway.first_byte_timeout,
+        answer_timeout=settings.gateway.answer_timeout,
     )
 
 

@@ -50,9 +50,8 @@ def send(
         clusters += [policy.fallback_cluster(provider.name) for _, provider, _ in attempts[1:]]
         anthropic = tuple((name, value) for name, value in client.items() if name.startswith(ANTHROPIC_PREFIX))
         metadata["chain"] = encode_chain(Chain(request.endpoint.value, query, anthropic, restored, steps))
-        # A JSON answer begins only when all of it has been written.
-        timeout = decision.first_byte_timeout or (policy.first_byte_timeout if request.stream else None)
-        headers += _retry_headers(len(steps), timeout)
+        usual = policy.first_byte_timeout if request.stream else policy.answer_timeout
+        headers += _retry_headers(len(steps), decision.first_byte_timeout or usual)
     own_query = query if sent.endpoint is request.endpoint else ""
     headers += upstream_headers(sent, model.id, provider, request.stream, own_query, client)
     return Proceed(
@@ -85,13 +84,11 @@ def _standing_by(request: Request, decision: Decision, policy: Policy) -> Iterat
             yield attempt, provider, endpoint
 
 
-def _retry_headers(attempts: int, first_byte_timeout: float | None) -> Headers:
+def _retry_headers(attempts: int, first_byte_timeout: float) -> Headers:
     """For Envoy's router, which takes them off again."""
-    headers = [
+    return (
         ("x-envoy-max-retries", str(attempts - 1)),
         ("x-envoy-retry-on", _RETRY_ON),
         ("x-envoy-retriable-status-codes", ",".join(map(str, RETRIABLE))),
-    ]
-    if first_byte_timeout is not None:
-        headers.append(("x-envoy-upstream-rq-per-try-timeout-ms", str(round(first_byte_timeout * 1000))))
-    return tuple(headers)
+        ("x-envoy-upstream-rq-per-try-timeout-ms", str(round(first_byte_timeout * 1000))),
+    )

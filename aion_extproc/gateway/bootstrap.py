@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 import betterproto2
@@ -10,24 +12,25 @@ from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.service.discovery import v3 as discovery
 
-from aion_extproc.gateway.clusters import clusters
+from aion_extproc.gateway.clusters import own_clusters, process_endpoints, provider_clusters
 from aion_extproc.gateway.listener import metrics_listener, public_listener
-from aion_extproc.gateway.pack import pack, pipe
+from aion_extproc.gateway.pack import config_source, pack, pipe
+from aion_extproc.gateway.routes import public_routes
 from aion_extproc.gateway.spec import Spec
 
 _SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def render_bootstrap(spec: Spec, ca_file: str | None = None) -> dict[str, Any]:
-    """Envoy's bootstrap. With `spec.listeners_file` the listeners are read from there (`render_listeners`)."""
-    static = bootstrap.BootstrapStaticResources(clusters=clusters(spec, ca_file or system_ca_file()))
+    """Envoy's bootstrap. With `spec.files` it is only what never changes; the rest Envoy reads from there."""
+    static = bootstrap.BootstrapStaticResources(clusters=own_clusters(spec))
     dynamic = None
-    if spec.listeners_file is None:
+    if spec.files is None:
+        static.clusters = [*provider_clusters(spec, ca_file or system_ca_file()), *static.clusters]
         static.listeners = [public_listener(spec), metrics_listener(spec)]
     else:
-        source = core.PathConfigSource(path=str(spec.listeners_file))
         dynamic = bootstrap.BootstrapDynamicResources(
-            lds_config=core.ConfigSource(path_config_source=source, resource_api_version=core.ApiVersion.V3)
+            lds_config=config_source(spec.files.listeners), cds_config=config_source(spec.files.clusters)
         )
     return _plain(
         bootstrap.Bootstrap(
@@ -40,17 +43,33 @@ def render_bootstrap(spec: Spec, ca_file: str | None = None) -> dict[str, Any]:
 
 
 def render_listeners(spec: Spec) -> dict[str, Any]:
-    """The file that `spec.listeners_file` names."""
-    return _discovery([pack(public_listener(spec)), pack(metrics_listener(spec))])
+    """For `spec.files.listeners`."""
+    return _discovery([public_listener(spec), metrics_listener(spec)])
 
 
-def render_draining_listeners(spec: Spec) -> dict[str, Any]:
-    """Put in the former's place, it makes Envoy drain the public listener, then cut what is still open on it."""
-    return _discovery([pack(metrics_listener(spec))])
+def render_last_listeners(spec: Spec) -> dict[str, Any]:
+    """Put in the former's place, it makes Envoy cut what is still open on the public listener."""
+    return _discovery([metrics_listener(spec)])
 
 
-def _discovery(resources: list[Any]) -> dict[str, Any]:
-    return _plain(discovery.DiscoveryResponse(version_info="1", resources=resources))
+def render_routes(spec: Spec, version: str) -> dict[str, Any]:
+    """For `spec.files.routes`."""
+    return _discovery([public_routes(spec)], version)
+
+
+def render_clusters(spec: Spec, version: str) -> dict[str, Any]:
+    """For `spec.files.clusters`."""
+    return _discovery(provider_clusters(spec, system_ca_file()), version)
+
+
+def render_workers(cluster: str, sockets: Iterable[Path]) -> dict[str, Any]:
+    """For `spec.files.workers` and the like: the processes of a cluster that take requests."""
+    return _discovery([process_endpoints(cluster, sockets)])
+
+
+def _discovery(resources: Iterable[betterproto2.Message], version: str = "1") -> dict[str, Any]:
+    packed = [pack(resource) for resource in resources]
+    return _plain(discovery.DiscoveryResponse(version_info=version, resources=packed))
 
 
 def _plain(message: betterproto2.Message) -> dict[str, Any]:

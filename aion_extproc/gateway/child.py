@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
 
 import structlog
 
@@ -23,10 +25,13 @@ _STABLE_SECONDS = 30.0  # one that ran this long starts with the first back-off 
 # A worker beats twice a second. Its open requests wait this long at most, so it stays below their five seconds.
 SILENT_SECONDS = 3.5
 _START_SECONDS = 30.0
+LAST_SECONDS = 1.2  # from SIGTERM to SIGKILL
 _PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # not between fork and exec, where another thread may have left the loader locked
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Child:
     """What to run. `heartbeat`: the command takes `--heartbeat FD` and beats on it. `stdin` is written and closed."""
 
@@ -34,10 +39,11 @@ class Child:
     command: Sequence[str]
     stdin: bytes = b""
     heartbeat: bool = False
-    died: Callable[[int], None] | None = None  # told the pid of each process that ended without being asked
+    died: Callable[[str], None] | None = None  # told the name of each process that ended without being asked
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
     _stopping: bool = False
+    _started_at: float = 0.0
     _beat_at: float = 0.0
     _reader: int | None = None
     _watcher: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -51,8 +57,35 @@ class Child:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that it holds; 0 where that cannot be known (proc(5) is Linux)."""
+        if self.process is None:
+            return 0
+        try:
+            return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * _PAGE
+        except (OSError, IndexError):
+            return 0
+
+    @property
+    def age(self) -> float:
+        """Seconds since its last start."""
+        return time.monotonic() - self._started_at
+
     def stop_restarting(self) -> None:
         self._stopping = True
+
+    def tell(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    async def see_off(self, within: float) -> None:
+        """SIGUSR1, upon which it ends when its work is done; `stop` when that takes longer than `within` seconds."""
+        self._stopping = True
+        self.tell(signal.SIGUSR1)
+        if self._watcher is not None:
+            await asyncio.wait({self._watcher}, timeout=within)
+        await self.stop(LAST_SECONDS)
 
     async def stop(self, within: float) -> None:
         """SIGTERM, then SIGKILL after `within` seconds."""
@@ -93,13 +126,13 @@ class Child:
         )
         if write_end is not None:
             os.close(write_end)
-        if self.process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # it died at once; the watcher says so
-                self.process.stdin.write(self.stdin)
-                self.process.stdin.close()
+        loop = asyncio.get_running_loop()
+        if self.process.stdin is not None:  # a pipe may hold less than that, and the child reads when it has started
+            loop.run_in_executor(None, _feed, self.process.stdin, self.stdin)
+        self._started_at = time.monotonic()
         self._beat_at = time.monotonic() + _START_SECONDS
         if self._reader is not None:
-            asyncio.get_running_loop().add_reader(self._reader, self._beats)
+            loop.add_reader(self._reader, self._beats)
 
     def _beats(self) -> None:
         assert self._reader is not None
@@ -116,7 +149,6 @@ class Child:
 
     async def _watch(self) -> None:
         backoff = FIRST_BACKOFF
-        started = time.monotonic()
         while True:
             await asyncio.sleep(0.05)
             process = self.process
@@ -133,10 +165,10 @@ class Child:
                 return
             if self.died is not None:
                 try:
-                    self.died(process.pid)
+                    self.died(self.name)
                 except Exception as error:  # whoever listens must not end the watch
                     log.error("listener_failed", process=self.name, error=repr(error))
-            if time.monotonic() - started > _STABLE_SECONDS:
+            if self.age > _STABLE_SECONDS:
                 backoff = FIRST_BACKOFF
             log.error("died", process=self.name, pid=process.pid, exit=code, restart_in_seconds=backoff)
             await asyncio.sleep(backoff)
@@ -145,10 +177,14 @@ class Child:
                 return
             self.restarts += 1
             self._spawn()
-            started = time.monotonic()
+
+
+def _feed(pipe: IO[bytes], text: bytes) -> None:
+    with contextlib.suppress(OSError), pipe:  # it died at once; the watcher says so
+        pipe.write(text)
 
 
 def _die_with_parent() -> None:
     """Where the kernel can (Linux): no child outlives a supervisor that was killed."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -18,7 +18,7 @@ from envoy_data_plane.envoy.type import v3 as envoy_type
 from aion_extproc.gateway.attempts import attempt_filters
 from aion_extproc.gateway.cloud_auth import cluster_metadata, metadata_clusters, signing_filters
 from aion_extproc.gateway.pack import config_source, pack, pipe, seconds, tcp
-from aion_extproc.gateway.processor import EXTPROC_CLUSTER
+from aion_extproc.gateway.processor import EXTPROC_CLUSTER, LEDGER_CLUSTER
 from aion_extproc.gateway.spec import Spec, Upstream
 
 API_CLUSTER = "aion_api"
@@ -38,12 +38,17 @@ def provider_clusters(spec: Spec, ca_file: str) -> list[cluster.Cluster]:
 
 def own_clusters(spec: Spec) -> list[cluster.Cluster]:
     """Our own processes."""
-    return [_extproc(spec), _api(spec.api_socket)]
+    files = spec.files
+    return [
+        _ours(EXTPROC_CLUSTER, spec.worker_sockets, files.workers if files else None),
+        _ours(LEDGER_CLUSTER, (spec.ledger_socket,), files.ledger if files else None),
+        _api(spec.api_socket),
+    ]
 
 
-def worker_endpoints(sockets: Iterable[Path]) -> endpoint.ClusterLoadAssignment:
-    """The workers that take requests."""
-    return _endpoints(EXTPROC_CLUSTER, [pipe(path) for path in sockets])
+def process_endpoints(name: str, sockets: Iterable[Path]) -> endpoint.ClusterLoadAssignment:
+    """The processes of a cluster of ours that take requests."""
+    return _endpoints(name, [pipe(path) for path in sockets])
 
 
 def _provider(upstream: Upstream, spec: Spec, ca_file: str, *, rewrites: bool = False) -> cluster.Cluster:
@@ -125,7 +130,8 @@ def _tls(host: str, ca_file: str) -> core.TransportSocket:
     return core.TransportSocket(name="envoy.transport_sockets.tls", typed_config=pack(context))
 
 
-def _extproc(spec: Spec) -> cluster.Cluster:
+def _ours(name: str, sockets: Iterable[Path], file: Path | None) -> cluster.Cluster:
+    """Processes of ours that speak gRPC. `file`: where Envoy reads which they are; None: these sockets."""
     keepalive = core.KeepaliveSettings(interval=seconds(1), timeout=seconds(2))
     options = upstream_http.HttpProtocolOptions(
         explicit_http_config=upstream_http.HttpProtocolOptionsExplicitHttpConfig(
@@ -145,14 +151,12 @@ def _extproc(spec: Spec) -> cluster.Cluster:
         unhealthy_interval=seconds(0.25),
         grpc_health_check=core.HealthCheckGrpcHealthCheck(),
     )
-    where = None
-    if spec.files is not None:
-        where = cluster.ClusterEdsClusterConfig(eds_config=config_source(spec.files.workers))
+    where = None if file is None else cluster.ClusterEdsClusterConfig(eds_config=config_source(file))
     return cluster.Cluster(
-        name=EXTPROC_CLUSTER,
+        name=name,
         type=cluster.ClusterDiscoveryType.STATIC if where is None else cluster.ClusterDiscoveryType.EDS,
         eds_cluster_config=where,
-        load_assignment=worker_endpoints(spec.worker_sockets) if where is None else None,
+        load_assignment=process_endpoints(name, sockets) if where is None else None,
         load_balancing_policy=_least_busy(),
         connect_timeout=seconds(0.25),
         circuit_breakers=_breakers(),

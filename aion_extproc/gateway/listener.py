@@ -29,6 +29,7 @@ from aion_extproc.gateway.pack import MEBIBYTE, config_source, pack, pack_fields
 from aion_extproc.gateway.processor import (
     EXTPROC_CLUSTER,
     GRPC_TIMEOUT,
+    LEDGER_CLUSTER,
     any_header,
     namespaces,
     whole_request,
@@ -43,7 +44,7 @@ from aion_extproc.gateway.routes import (
     metrics_routes,
     public_routes,
 )
-from aion_extproc.gateway.spec import ANSWER_HEADERS, NAMESPACE, RESPONSE_HEADER, USAGE_NAMESPACE, Spec
+from aion_extproc.gateway.spec import ANSWER_HEADERS, NAMESPACE, RESPONSE_HEADER, SECOND_HEADER, USAGE_NAMESPACE, Spec
 
 
 def public_listener(spec: Spec) -> listener.Listener:
@@ -97,7 +98,7 @@ def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
             *([_filter("envoy.filters.http.ai_protocol_manager", _usage_filter())] if spec.usage == "envoy" else []),
             _filter("envoy.filters.http.router", pack(_router())),
         ],
-        access_log=[_access_log()],
+        access_log=_access_logs(),
         local_reply_config=local_replies(),
         # Nothing that a client sends may steer the router: every client counts as external (its x-envoy-* are
         # removed), and what the exchanges and routes speak of among themselves is removed on arrival.
@@ -131,7 +132,7 @@ def _router() -> router.Router:
         ]
     )
     return router.Router(
-        suppress_envoy_headers=True, upstream_log=[_access_log(accesslog.AccessLogFilter(or_filter=failed))]
+        suppress_envoy_headers=True, upstream_log=_access_logs(accesslog.AccessLogFilter(or_filter=failed))
     )
 
 
@@ -243,18 +244,25 @@ def _early_removals() -> core.TypedExtensionConfig:
     return core.TypedExtensionConfig(name="aion.strip_internal", typed_config=pack(removals))
 
 
-def _access_log(only: accesslog.AccessLogFilter | None = None) -> accesslog.AccessLog:
+def _access_logs(only: accesslog.AccessLogFilter | None = None) -> list[accesslog.AccessLog]:
+    """To the ledger's process, and once more to a worker, which keeps it in case that the former dies."""
+    return [_access_log(LEDGER_CLUSTER, only), _access_log(EXTPROC_CLUSTER, only, second=True)]
+
+
+def _access_log(
+    cluster: str, only: accesslog.AccessLogFilter | None, *, second: bool = False
+) -> accesslog.AccessLog:
     config = grpc_log.HttpGrpcAccessLogConfig(
         additional_response_headers_to_log=["retry-after"],
         common_config=grpc_log.CommonGrpcAccessLogConfig(
-            log_name="aion",
+            log_name=cluster,
             transport_api_version=core.ApiVersion.V3,
-            # Often, so that there are never many to settle at once.
-            buffer_flush_interval=seconds(0.02),
-            # Kept while the connection to a worker is full of somebody's 30 MB request. What is more is lost.
-            buffer_size_bytes=8 * MEBIBYTE,
+            buffer_flush_interval=seconds(0.1),
+            buffer_size_bytes=65536,
             grpc_service=core.GrpcService(
-                envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=EXTPROC_CLUSTER), timeout=seconds(GRPC_TIMEOUT)
+                envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=cluster),
+                timeout=seconds(GRPC_TIMEOUT),
+                initial_metadata=[core.HeaderValue(key=SECOND_HEADER, value="1")] if second else [],
             ),
         ),
     )
@@ -272,6 +280,6 @@ def _metrics_manager() -> hcm.HttpConnectionManager:
         http_filters=[_filter("envoy.filters.http.router", pack(router.Router()))],
         # Logs nothing, but holds the same logger: when the public listener is drained and removed, the entries
         # of the streams that were cut then are still in that logger's buffer, and would be lost with it.
-        access_log=[_access_log(_never())],
+        access_log=_access_logs(_never()),
     )
 

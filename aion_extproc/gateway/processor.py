@@ -8,7 +8,8 @@ from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_pr
 
 from aion_extproc.gateway.pack import seconds
 
-EXTPROC_CLUSTER = "aion_extproc"
+EXTPROC_CLUSTER = "aion_extproc"  # the workers
+LEDGER_CLUSTER = "aion_ledger"  # the process that keeps the ledger
 # Longer than any stream may last; ext_proc's gRPC streams are bounded by the HTTP stream they belong to.
 GRPC_TIMEOUT = 24 * 3600.0
 

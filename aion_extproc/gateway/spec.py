@@ -27,6 +27,9 @@ RESPONSE_TRANSLATE_STRIP = "translate+strip-usage"  # through both: which one ha
 
 ENVOY_ADMIN_SOCKET = "envoy-admin.sock"  # beside the sockets of the workers and the API
 
+# Of a log stream: its entries go to another process first.
+SECOND_HEADER = "x-aion-second"
+
 # Answer headers and the metadata keys they are filled from.
 ANSWER_HEADERS = (
     "model",
@@ -103,6 +106,7 @@ class Spec:
     admin_port: int
     upstreams: tuple[Upstream, ...]
     worker_sockets: tuple[Path, ...]
+    ledger_socket: Path
     api_socket: Path
     envoy_admin_socket: Path
     files: Files | None  # None: all is static, in the bootstrap
@@ -132,6 +136,7 @@ def make_spec(
             for p in providers
         ),
         worker_sockets=tuple(run_dir / f"worker-{index}.sock" for index in range(gateway.workers)),
+        ledger_socket=run_dir / "ledger-0.sock",
         api_socket=run_dir / "api.sock",
         envoy_admin_socket=run_dir / ENVOY_ADMIN_SOCKET,
         files=Files(run_dir) if from_files else None,

@@ -1,167 +1,243 @@
 """`aion up`: every process of the gateway on one machine, started in order, watched, and stopped without losing a row.
 
     start   demo, managed llama-servers ─▶ workers, API ─▶ Envoy ─▶ answers on its port
-    stop    listeners drained ─▶ what is still open is cut, and logged ─▶ Envoy ─▶ workers write their rows ─▶ rest
+    stop    health failing, port open ─▶ port closed ─▶ open requests end ─▶ the rest is cut, and logged ─▶
+            Envoy ─▶ workers write their rows ─▶ rest
+
+SIGTERM takes its time (gateway.drain_delay, gateway.drain_timeout), Ctrl-C a second at most, a second signal none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-import http.client
-import json
 import os
 import shutil
-import socket
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.request import urlopen
+from typing import Any
 
 import structlog
 
 from aion_extproc import __version__
+from aion_extproc.accounting.metrics import Metrics, name_process
 from aion_extproc.catalog.catalog import Catalog
-from aion_extproc.config.schema import Managed, Settings
-from aion_extproc.extproc.assignment import dump_assignment
-from aion_extproc.extproc.policy import make_providers
-from aion_extproc.gateway.bootstrap import render_bootstrap, render_draining_listeners, render_listeners
-from aion_extproc.gateway.child import Child
+from aion_extproc.config.schema import Settings
+from aion_extproc.extproc.assignment import Assignment, Generation
+from aion_extproc.gateway.backends import Backend, backends
+from aion_extproc.gateway.bootstrap import render_bootstrap, render_last_listeners
+from aion_extproc.gateway.child import LAST_SECONDS, Child
+from aion_extproc.gateway.config_file import ConfigFile
 from aion_extproc.gateway.envoy import find_envoy
-from aion_extproc.gateway.spec import make_spec
-
-if TYPE_CHECKING:
-    from aion_extproc.accounting.metrics import Metrics
+from aion_extproc.gateway.envoy_admin import AdminError, EnvoyAdmin
+from aion_extproc.gateway.files import Files, write_json
+from aion_extproc.gateway.generation import spec_of
+from aion_extproc.gateway.reload import Reload
+from aion_extproc.gateway.starting import StartError, check_free, http_ok
+from aion_extproc.gateway.workers import LEDGER, START_SECONDS, WORKER, WorkerError, Workers
 
 log = structlog.get_logger(__name__)
 
-START_SECONDS = 30.0
-# Ctrl-C to the last process gone is three seconds: the drain, then these.
-_FLUSH_SECONDS = 0.3  # Envoy sends its access log every 0.1 s
+# Ctrl-C to the last process gone is three seconds: the first, then the others.
+_HURRY_SECONDS = 1.0
+_SENDING_SECONDS = 0.5  # the last bytes of the last answers
+_FLUSH_SECONDS = 0.3  # of Envoy's access log
 _ENVOY_SECONDS = 0.3
-_WORKER_SECONDS = 1.2
 _ENVOY_LOG = ["-l", "warning", "--component-log-level", "misc:error,config:warning"]
 
 
-class StartError(Exception):
-    """The gateway could not start; the text says why and what to do."""
-
-
 class Supervisor:
-    """One gateway. `demo_port`: where to serve the built-in demo upstream, None without it."""
+    """One gateway. `demo_port`: where to serve the built-in demo upstream, None without it. `file`: what to reload."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, demo_port: int | None = None) -> None:
-        self.settings = settings
-        self._catalog = catalog
+    def __init__(
+        self, settings: Settings, catalog: Catalog, demo_port: int | None = None, file: ConfigFile | None = None
+    ) -> None:
+        self.stopping = asyncio.Event()
         self._demo_port = demo_port
-        self.run_dir = Path(tempfile.mkdtemp(prefix="aion-"))  # mode 0700
-        self._spec = make_spec(settings, make_providers(settings).values(), self.run_dir, listeners_from_file=True)
-        self._restarts: Metrics | None = None
-        self.backends: list[Child] = []
-        self.workers: list[Child] = []
-        self.api: Child | None = None
-        self.envoy: Child | None = None
+        self._file = file
+        self._run_dir = Path(tempfile.mkdtemp(prefix="aion-"))  # mode 0700
+        self._metrics = _metrics(self._run_dir / "metrics")
+        first = Generation(1, settings, catalog)
+        self._spec = spec_of(first, self._run_dir)
+        self._files = Files(self._run_dir)
+        self._admin = EnvoyAdmin(self._spec.envoy_admin_socket)
+        drain = settings.gateway.worker_drain_timeout
+        self._workers = Workers(WORKER, self._files.workers, self._admin, self._metrics, drain)
+        self._ledger = Workers(LEDGER, self._files.ledger, self._admin, self._metrics, drain)
+        self._reload = Reload(
+            first, self._files, self._admin, self._workers, self._ledger, self._metrics, self._tell_api
+        )
+        self._backends: list[Backend] = []
+        self._api: Child | None = None
+        self._envoy: Child | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._terminal = _terminal()
+        self._ready = self._draining = False
+        self._open_until = self._serve_until = 0.0
+
+    @property
+    def settings(self) -> Settings:
+        return self._reload.current.settings
 
     async def start(self) -> None:
-        """Returns when the gateway answers. Raises StartError."""
+        """Returns when the gateway answers. Raises StartError and EnvoyError."""
         gateway = self.settings.gateway
-        for port, key in ((gateway.port, "port"), (gateway.admin_port, "admin_port")):
-            _check_free(gateway.listen if key == "port" else "127.0.0.1", port, key)
+        check_free(gateway.listen, gateway.port, "port")
+        check_free("127.0.0.1", gateway.admin_port, "admin_port")
         envoy = find_envoy()
-        self._prepare()
         await self._start_backends()
-        assignment = dump_assignment(self.settings, self._catalog)
-        self.workers = [self._worker(path, assignment) for path in self._spec.worker_sockets]
-        state = ["--socket", str(self._spec.api_socket), "--state", str(self.run_dir / "api.json")]
-        self.api = Child("api", _python("aion_extproc.api.server", *state))
-        for child in (*self.workers, self.api):
-            await child.start()
-        await self._wait(lambda: all(_listens(path) for path in self._spec.worker_sockets), "the workers")
-        self.envoy = Child("envoy", self._envoy_command(envoy))
-        await self.envoy.start()
+        write_json(self._run_dir / "bootstrap.json", render_bootstrap(self._spec))
+        self._reload.publish()
+        self._tell_api(self._reload.current)
+        arguments = ["--socket", str(self._spec.api_socket), "--state", str(self._api_state)]
+        self._api = Child("api", [sys.executable, "-m", "aion_extproc.api.server", *arguments])
+        await self._api.start()
+        try:
+            assignment = Assignment(self._reload.current)
+            await asyncio.gather(self._ledger.start(assignment, 1), self._workers.start(assignment, gateway.workers))
+        except WorkerError as error:
+            raise StartError(str(error)) from None
+        self._envoy = Child("envoy", self._envoy_command(envoy))
+        await self._envoy.start()
         await self._wait(self._answers, "Envoy")
+        for processes in (self._workers, self._ledger):
+            self._begin(processes.care(lambda: self.settings.gateway.worker_memory_bytes))
+        if self._file is not None:
+            self._begin(self._reload.follow(self._file))
+        self._ready = True
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("task_failed", error=repr(task.exception()))
+
+    def told(self, number: signal.Signals) -> None:
+        """A signal has come: stop, sooner if it is not the first one; read the file again; renew the workers."""
+        now, gateway = time.monotonic(), self.settings.gateway
+        if number == signal.SIGHUP and self._terminal == _terminal():
+            if self._file is None:
+                log.warning("nothing_to_reload", reason="the gateway was started without a file")
+            self._reload.ask()
+        elif number == signal.SIGUSR2:
+            self._begin(self._restart_workers())
+        elif self.stopping.is_set():
+            self._open_until = self._serve_until = now
+        else:
+            patient = number == signal.SIGTERM and self._ready
+            longest = gateway.drain_timeout if patient else min(_HURRY_SECONDS, gateway.drain_timeout)
+            self._serve_until = now + longest
+            self._open_until = now + (min(gateway.drain_delay, longest) if patient else 0)
+            self.stopping.set()
 
     async def stop(self) -> None:
         """Drain, then stop everything. Safe to call after a failed start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for child in self._children():
             child.stop_restarting()
-        if self.envoy is not None and self.envoy.alive:
-            self._write("listeners.json", render_draining_listeners(self._spec))
-            await self._drained()
+        if self._envoy is not None and self._envoy.alive:
+            await self._drain()
+            write_json(self._files.listeners, render_last_listeners(self._spec))
             await asyncio.sleep(_FLUSH_SECONDS)
-            await self.envoy.stop(_ENVOY_SECONDS)
-        rest = [*self.workers, *self.backends, *([self.api] if self.api else [])]
-        await asyncio.gather(*(child.stop(_WORKER_SECONDS) for child in rest))
-        if self.envoy is not None:
-            await self.envoy.stop(0)
-        shutil.rmtree(self.run_dir, ignore_errors=True)
+            await self._envoy.stop(_ENVOY_SECONDS)
+        rest = [*(backend.child for backend in self._backends), *([self._api] if self._api else [])]
+        await asyncio.gather(
+            self._workers.stop(), self._ledger.stop(), *(child.stop(LAST_SECONDS) for child in rest)
+        )
+        if self._envoy is not None:
+            await self._envoy.stop(0)
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+
+    async def _drain(self) -> None:
+        """Until the last open request has ended, or may wait no longer."""
+        self._draining = True
+        self._tell_api(self._reload.current)
+        await self._tell_envoy(self._admin.last_requests)
+        await self._while(lambda: self._open_until)
+        await self._tell_envoy(self._admin.close_ports)
+        await self._while(lambda: self._serve_until, "http.aion_public.downstream_rq_active")
+        last_bytes = time.monotonic() + _SENDING_SECONDS
+        await self._while(lambda: min(last_bytes, self._serve_until), "http.aion_public.downstream_cx_active")
+
+    async def _tell_envoy(self, what: Callable[[], Awaitable[None]]) -> None:
+        """Until it has heard, unless time is up: it may be busy."""
+        while self._envoy is not None and self._envoy.alive:
+            try:
+                await what()
+            except AdminError as error:
+                if time.monotonic() > self._serve_until:
+                    log.error("not_drained", reason=str(error))
+                    return
+            else:
+                return
+
+    async def _while(self, until: Callable[[], float], gauge: str | None = None) -> None:
+        """As long as Envoy's gauge is not 0. `until` may come nearer meanwhile."""
+        while time.monotonic() < until() and self._envoy is not None and self._envoy.alive:
+            with contextlib.suppress(AdminError):  # it is busy
+                if gauge is not None and not await self._admin.gauge(gauge):
+                    return
+            await asyncio.sleep(0.05)
+
+    async def _restart_workers(self) -> None:
+        try:
+            await self._workers.restart()
+            await self._ledger.restart()
+        except WorkerError as error:
+            log.error("restart_failed", reason=str(error))
+        else:
+            log.info("workers_restarted")
 
     def _children(self) -> list[Child]:
-        return [*self.backends, *self.workers, *(c for c in (self.api, self.envoy) if c is not None)]
+        mine = [*(backend.child for backend in self._backends), self._api, self._envoy]
+        return [*self._workers.children, *self._ledger.children, *(child for child in mine if child is not None)]
 
-    def _prepare(self) -> None:
-        metrics = self.run_dir / "metrics"
-        metrics.mkdir()
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
-        self._write("bootstrap.json", render_bootstrap(self._spec))
-        self._write("listeners.json", render_listeners(self._spec))
-        self._write("api.json", api_state(self.settings, self._catalog))
+    @property
+    def _api_state(self) -> Path:
+        return self._run_dir / "api.json"
 
-    def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Whole or not at all: Envoy reads the listeners as soon as the name changes hands."""
-        path = self.run_dir / name
-        temporary = path.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(content))
-        temporary.rename(path)
-
-    def _worker(self, path: Path, assignment: bytes) -> Child:
-        command = _python("aion_extproc.extproc.worker", "--socket", str(path))
-        return Child(path.stem, command, stdin=assignment, heartbeat=True, died=self._worker_died)
-
-    def _worker_died(self, pid: int) -> None:
-        from aion_extproc.accounting.metrics import Metrics, forget_process
-
-        forget_process(pid)
-        if self._restarts is None:  # prometheus_client must not be imported before its directory is set
-            self._restarts = Metrics((), ())
-        self._restarts.worker_restarts.inc()
+    def _tell_api(self, generation: Generation) -> None:
+        state = api_state(generation.settings, generation.catalog) | {"draining": self._draining}
+        write_json(self._api_state, state)
+        if self._api is not None:
+            self._api.tell(signal.SIGHUP)
 
     async def _start_backends(self) -> None:
-        if self._demo_port is not None:
-            command = _python("aion_extproc.demo.upstream", "--port", str(self._demo_port))
-            self.backends.append(Child("demo", command))
-        waits = []
-        for name, provider in self.settings.enabled_providers.items():
-            managed = provider.managed
-            if managed is None:
-                continue
-            command = _llama_command(name, managed, provider.models[0].id)
-            self.backends.append(Child(f"llama-server of {name}", command))
-            waits.append((f"http://127.0.0.1:{managed.port}/health", name, managed.ready_timeout))
-        for child in self.backends:
-            await child.start()
-        for url, name, timeout in waits:
-            await self._wait(lambda url=url: _http_ok(url), f"the llama-server of {name}", timeout)
+        self._backends = backends(self.settings, self._demo_port)
+        for backend in self._backends:
+            await backend.child.start()
+        for backend in self._backends:
+            if backend.ready_url:
+                ready = partial(http_ok, backend.ready_url)
+                await self._wait(ready, f"the {backend.child.name}", backend.ready_seconds)
 
     def _envoy_command(self, envoy: Path) -> list[str]:
-        gateway = self.settings.gateway
-        command = [str(envoy), "-c", str(self.run_dir / "bootstrap.json"), "--use-dynamic-base-id"]
-        # Streams may finish for so long after Ctrl-C; then they are cut, and their rows written.
-        command += ["--drain-time-s", str(max(1, round(gateway.drain_timeout))), "--drain-strategy", "immediate"]
-        if gateway.envoy_concurrency is not None:
-            command += ["--concurrency", str(gateway.envoy_concurrency)]
+        command = [str(envoy), "-c", str(self._run_dir / "bootstrap.json"), "--use-dynamic-base-id"]
+        # How long a drain takes is ours to say: by the time a listener is taken away, what is on it is to be cut.
+        command += ["--drain-time-s", "0", "--drain-strategy", "immediate"]
+        concurrency = self.settings.gateway.envoy_concurrency
+        if concurrency is not None:
+            command += ["--concurrency", str(concurrency)]
         return command + _ENVOY_LOG
 
-    async def _wait(self, ready: Any, what: str, seconds: float = START_SECONDS) -> None:
+    async def _wait(self, ready: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while not await asyncio.to_thread(ready):
             if time.monotonic() > deadline:
                 raise StartError(f"{what} did not become ready within {seconds:g} s; the log above says more")
-            failed = next((c for c in self._children() if c.restarts >= 3), None)
+            failed = next((child for child in self._children() if child.restarts >= 3), None)
             if failed is not None:
                 raise StartError(f"{failed.name} keeps dying at its start; the log above says why")
             await asyncio.sleep(0.05)
@@ -169,17 +245,7 @@ class Supervisor:
     def _answers(self) -> bool:
         host = "127.0.0.1" if self.settings.gateway.listen == "0.0.0.0" else self.settings.gateway.listen
         host = f"[{host}]" if ":" in host else host
-        return _http_ok(f"http://{host}:{self.settings.gateway.port}/health")
-
-    async def _drained(self) -> None:
-        """Until no connection is left on the public listener, or Envoy must have cut the last one."""
-        deadline = time.monotonic() + max(1.0, self.settings.gateway.drain_timeout) + 0.3
-        await asyncio.sleep(0.1)  # Envoy is told by inotify
-        while time.monotonic() < deadline:
-            active = await asyncio.to_thread(_active_connections, self._spec.envoy_admin_socket)
-            if not active:
-                return
-            await asyncio.sleep(0.05)
+        return http_ok(f"http://{host}:{self.settings.gateway.port}/health")
 
 
 def api_state(settings: Settings, catalog: Catalog) -> dict[str, Any]:
@@ -207,69 +273,18 @@ def api_state(settings: Settings, catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _llama_command(name: str, managed: Managed, alias: str) -> list[str]:
-    where = f"providers.{name}.managed"
-    binary = shutil.which(managed.binary_path)
-    if binary is None:
-        raise StartError(f"{where}.binary_path: there is no program {managed.binary_path}")
-    if not Path(managed.model_path).is_file():
-        raise StartError(f"{where}.model_path: there is no file {managed.model_path}")
-    _check_free("127.0.0.1", managed.port, f"{where}.port")
-    command = [binary, "-m", managed.model_path, "--host", "127.0.0.1", "--port", str(managed.port)]
-    command += ["-c", str(managed.ctx_size), "--alias", alias]
-    return command if managed.threads is None else [*command, "-t", str(managed.threads)]
-
-
-def free_port() -> int:
-    """A TCP port on the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _python(module: str, *arguments: str) -> Sequence[str]:
-    return [sys.executable, "-m", module, *arguments]
-
-
-def _check_free(host: str, port: int, key: str) -> None:
-    """Envoy shares a port that it finds taken (SO_REUSEPORT), and half of the requests would go astray."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a port in TIME_WAIT is free
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise StartError(f"{key}: cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
-
-
-def _http_ok(url: str) -> bool:
+def _terminal() -> bool:
+    """Whether somebody sits before us. The signal for a terminal that is closed is also the one for a reload."""
     try:
-        with urlopen(url, timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (OSError, http.client.HTTPException):
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
         return False
+    return True
 
 
-def _active_connections(admin: Path) -> int:
-    """Open connections on the public listener, by Envoy's own count; 0 when it cannot be asked any more."""
-    connection = http.client.HTTPConnection("localhost", timeout=0.5)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    try:
-        connection.sock.settimeout(0.5)
-        connection.sock.connect(str(admin))
-        connection.request("GET", "/stats?filter=http.aion_public.downstream_cx_active$")
-        text = connection.getresponse().read().decode()
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
-    return int(text.rsplit(":", 1)[1]) if ":" in text else 0
+def _metrics(directory: Path) -> Metrics:
+    """The supervisor's own; all processes that it starts keep theirs in the same directory."""
+    directory.mkdir()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    name_process("supervisor")
+    return Metrics((), ())

@@ -86,6 +86,7 @@ class Kind:
     place_env: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # where they are found without a file
     other_origins: Mapping[str, str] = field(default_factory=dict)  # of the regions that `origin` does not fit
     local: bool = False  # runs on the user's own machine: no key needed, always $0
+    health_path: str = ""  # beside the bases: answers 200 when the server is ready; "" where nobody may ask for it
     price_provider: str | None = None  # id in genai-prices; None: nobody publishes a price
     default_models: tuple[DefaultModel, ...] = ()
 
@@ -127,6 +128,14 @@ class Provider:
         if endpoint not in self.kind.endpoints:
             raise KeyError(endpoint)
         return self.bases[endpoint.format] + self.kind.suffix(endpoint, model, stream)
+
+    @property
+    def health_path(self) -> str:
+        """Where to ask whether the server is up; "" where it is not to be asked."""
+        if not self.kind.health_path:
+            return ""
+        format, own = next(iter(self.kind.bases.items()))
+        return self.bases[format].removesuffix(own) + self.kind.health_path
 
     def auth_headers(self, format: Format) -> tuple[tuple[str, str], ...]:
         """Headers that carry the key, names in lower case; empty where there is no key."""

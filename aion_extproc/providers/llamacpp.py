@@ -29,4 +29,5 @@ KIND = Kind(
     chat=lambda _: ChatTarget(reasoning="reasoning_content", user=False),
     messages=lambda _: MessagesTarget(thinking="budget", effort=False, json_schema=False, cache_control=False),
     local=True,
+    health_path="/health",
 )

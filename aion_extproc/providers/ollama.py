@@ -32,4 +32,5 @@ KIND = Kind(
         thinking="budget", effort=False, json_schema=False, image_urls=False, cache_control=False
     ),
     local=True,
+    health_path="/",
 )

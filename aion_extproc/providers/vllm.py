@@ -30,4 +30,5 @@ KIND = Kind(
     chat=lambda _: ChatTarget(reasoning_effort=True, reasoning="reasoning"),
     messages=lambda _: MessagesTarget(thinking="", cache_control=False),
     local=True,
+    health_path="/health",
 )

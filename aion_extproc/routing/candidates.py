@@ -66,6 +66,11 @@ def healthy(models: Sequence[Model], health: Health, now: float) -> Sequence[Mod
     return [model for model in models if health.healthy(model.provider, model.id, now)]
 
 
+def flaky(models: Sequence[Model], health: Health, now: float) -> Sequence[Model]:
+    """Those that a request may go to where no healthy one is left."""
+    return [model for model in models if health.flaky(model.provider, model.id, now)]
+
+
 def degraded_last(models: Sequence[Model], health: Health, now: float) -> Sequence[Model]:
     """The same models; those that answer badly or slowly come after all others."""
     ill = [model for model in models if health.degraded(model.provider, model.id, now)]

@@ -13,6 +13,10 @@
   a Retry-After (503) counts, and lets the model rest too, for 5 minutes at most.
 - A 400 is the client's fault, and a success as far as health goes.
 
+Where nobody else is left, a model that is down for its own failures is asked all the same if it has answered one
+request in five lately (`flaky`): with three failures in a row as the limit, a model that fails three times in ten
+would otherwise be out most of the time, and all of them together now and then.
+
 **Degraded**: there, and to be used where nothing else is. Either the success rate is below 0.8, or the first byte takes
 more than 2 s and more than 3 times what is usual for this very model. Both are exponentially weighted moving averages
 over requests (weight 0.1 a request; 0.01 for what is usual), which begin as plain means. Who is degraded may get no
@@ -31,6 +35,7 @@ from typing import Any, Literal
 from aion_extproc.routing.breaker import LONGEST_BACKOFF, Breaker
 
 LEAST_SUCCESS = 0.8
+LEAST_FLAKY = 0.2
 LEAST_JUDGED = 5  # requests before a success rate means anything
 SLOW_SECONDS = 2.0
 SLOW_TIMES = 3.0
@@ -155,6 +160,15 @@ class Health:
         """Whether others that can do the same should be asked first."""
         return (provider, model) in self._degraded and bool(self._records[provider, model].complaint(now))
 
+    def flaky(self, provider: str, model: str, now: float) -> bool:
+        """Whether it is out for its failures, and yet has answered now and then: better than nobody, where nobody is
+        well. Not one that asked for a pause, nor one whose provider is out."""
+        record, breaker = self._records.get((provider, model)), self._breakers.get((provider, model))
+        if record is None or breaker is None or breaker.admits(now) or now < breaker.rests_until:
+            return False
+        of_provider = self._breakers.get((provider, ""))
+        return record.success.value >= LEAST_FLAKY and (of_provider is None or of_provider.admits(now))
+
     def first_byte(self, provider: str, model: str, now: float) -> float | None:
         """Seconds that a stream's first byte is to be expected in. None: nobody has measured it, or not for ten
         minutes, and whoever was too slow then may show again."""
@@ -194,15 +208,15 @@ class Health:
         """`count` requests went well, the last at `now`; `first_byte` is the mean of those `measured`, in seconds."""
         key = (provider, model)
         record = self._record(key, now)
+        if self._breakers:
+            self._heal(key, now)
+            self._heal((provider, ""), now)
         record.requests += count
         record.success.add(1.0, count, WEIGHT)
         if measured:
             record.first_byte.add(first_byte, measured, WEIGHT)
             record.usual.add(first_byte, measured, USUAL_WEIGHT)
             record.measured_at = now
-        if self._breakers:
-            self._heal(key, now)
-            self._heal((provider, ""), now)
         if measured or self._degraded or record.success.value < LEAST_SUCCESS:
             self._judge(key, record, now)
 
@@ -331,7 +345,7 @@ class Health:
         if now < breaker.fails_check_until:
             why = "its health check fails"
         elif state == "cooling":
-            why = f"asked for a pause: {breaker.code}"
+            why = "it asked for a pause"
         else:
             whose = "" if key[1] else "of the provider "
             why = f"{breaker.failures} failures {whose}in a row, the last: {breaker.code}"

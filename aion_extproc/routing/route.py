@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from aion_extproc.catalog.model import Model
-from aion_extproc.routing.candidates import TIERS, Tables, degraded_last, fitting, healthy, is_native, serves
+from aion_extproc.routing.candidates import TIERS, Tables, degraded_last, fitting, flaky, healthy, is_native, serves
 from aion_extproc.routing.chains import PinnedChain, PinnedStep, pinned
 from aion_extproc.routing.decision import MAX_ATTEMPTS, Decision, NoRoute, Wanted
 from aion_extproc.routing.expected import Expected
@@ -148,6 +148,12 @@ class _Search:
             chosen += self._ordered(up)
             if chosen and len(self._standing_by(chosen[1:])) >= self.attempts - 1:
                 break
+        if len(chosen) < self.attempts:
+            # What fails often but not always is better than an error of ours, and answers for itself that way.
+            ill = [model for place in order for model in flaky(fit[place], self.health, self.now)]
+            if ill and not chosen:
+                reason += ", none healthy, so one that fails often"
+            chosen += ill
         if not chosen:
             return _unhealthy([model for place in order for model in fit[place]], self.health, self.now)
         chosen, kept = self._kept_first(chosen, fit[order[0] :])

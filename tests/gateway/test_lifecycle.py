@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,18 +11,24 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
-from tests.support.answers import CHAT_EVENTS, MESSAGE_EVENTS
+from aion_extproc.extproc.http2 import GOAWAY
+from tests.support.answers import CHAT, CHAT_EVENTS, DONE, MESSAGE_EVENTS
 from tests.support.configs import two_providers
 from tests.support.gateway import Gateway, clean_env, free_ports, running, wait_for
+from tests.support.grpc_peer import frames
 from tests.support.upstream import Answer, Received, Upstream
 
+PATIENT = {"drain_delay": "2s", "drain_timeout": "60s"}
 USER = [{"role": "user", "content": "hello"}]
 
 
@@ -54,8 +61,86 @@ def test_ctrl_c_stops_everything_and_loses_no_row(tmp_path: Path) -> None:
         cut = rows[open_stream.headers["x-request-id"]]
         assert (cut.outcome, cut.estimated) == ("cut", True)
         assert cut.cost_nano is not None
-        assert len(pids) == 4
+        assert len(pids) == 5
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_sigterm_lets_what_is_open_end(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    def answer(request: Received) -> Answer:
+        if json.loads(request.body).get("stream"):
+            return Answer(content_type="text/event-stream", chunks=[*CHAT_EVENTS, gate, DONE])
+        return Answer(chunks=[CHAT])
+
+    with Upstream(answer) as upstream, running(tmp_path, two_providers(upstream, gateway=PATIENT)) as gateway:
+        client = httpx.Client(timeout=30)  # keeps its connection
+        assert client.get(gateway.url + "/health").json()["status"] == "ok"
+        body = {"model": "gpt-small", "messages": USER}
+        with httpx.stream("POST", gateway.url + "/v1/chat/completions", json=stream(), timeout=60) as open_stream:
+            chunks = open_stream.iter_raw()
+            text = next(chunks)
+            gateway.process.send_signal(signal.SIGTERM)
+            # Whoever asks is told at once to go elsewhere; who has not heard of it is served.
+            health = wait_for(lambda: told if (told := client.get(gateway.url + "/health")).is_error else None)
+            assert (health.status_code, health.json()["status"]) == (503, "draining")
+            assert health.headers["connection"] == "close"
+            late = gateway.post("/v1/chat/completions", body)
+            assert (late.status_code, late.headers["connection"]) == (200, "close")
+            assert GOAWAY in _http2_frames(gateway.port)
+            wait_for(lambda: _refuses_connections(gateway.port))
+            assert gateway.process.poll() is None
+            gate.set()
+            text += b"".join(chunks)
+        gateway.process.wait(10)
+    assert text == b"".join([*CHAT_EVENTS, DONE])
+    assert gateway.process.returncode == 0
+    rows = {row.request_id: row.outcome for row in gateway.rows()}
+    assert rows == {late.headers["x-request-id"]: "served", open_stream.headers["x-request-id"]: "served"}
+
+
+@pytest.mark.parametrize("ended_by", ["drain_timeout", "a second signal"])
+def test_sigterm_waits_no_longer_than_it_may(tmp_path: Path, ended_by: str) -> None:
+    held = Answer(content_type="text/event-stream", chunks=[*CHAT_EVENTS, threading.Event()])
+    patience = PATIENT if ended_by == "a second signal" else {"drain_delay": "100ms", "drain_timeout": "2s"}
+    with (
+        Upstream(partial(_always, held)) as upstream,
+        running(tmp_path, two_providers(upstream, gateway=patience)) as gateway,
+        httpx.stream("POST", gateway.url + "/v1/chat/completions", json=stream(), timeout=60) as open_stream,
+    ):
+        chunks = open_stream.iter_raw()
+        next(chunks)
+        gateway.process.send_signal(signal.SIGTERM)
+        if ended_by == "a second signal":
+            wait_for(lambda: httpx.get(gateway.url + "/health").is_error)
+            assert gateway.stop() < 3
+        else:
+            time.sleep(1)  # well before its time nothing has ended
+            assert gateway.process.poll() is None
+            gateway.process.wait(4)
+        with pytest.raises(httpx.HTTPError):
+            list(chunks)
+    assert gateway.process.returncode == 0
+    (row,) = gateway.rows()
+    assert (row.outcome, row.estimated) == ("cut", True)
+
+
+def _http2_frames(port: int) -> list[int]:
+    """The kinds of frames that answer a request, and come with the answer."""
+    h2 = H2Connection(H2Configuration(client_side=True))
+    h2.initiate_connection()
+    h2.send_headers(1, [(":method", "GET"), (":path", "/health"), (":scheme", "http"), (":authority", "x")], True)
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), 0.5) as connection, contextlib.suppress(TimeoutError):
+        connection.sendall(h2.data_to_send())
+        while part := connection.recv(65536):
+            received += part
+    return [kind for kind, *_ in frames(received)]
+
+
+def _refuses_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_client_that_hangs_up_frees_the_provider_and_is_billed(gateway: Gateway, provider: Upstream) -> None:
@@ -169,6 +254,29 @@ def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_whatever_dies_is_started_again(tmp_path: Path) -> None:
+    with running(tmp_path, None) as gateway:
+        body = {"model": "demo-small", "messages": USER}  # by its name, or it would be left out for a while
+        for module in ("aion_extproc.demo.upstream", "aion_extproc.api.server", "bootstrap.json"):
+            (pid,) = gateway.children(module)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(partial(_another, gateway, module, pid))
+            wait_for(lambda: _status(gateway, "GET", "/health") == 200)
+            wait_for(lambda: _status(gateway, "POST", "/v1/chat/completions", body) == 200)
+
+
+def _another(gateway: Gateway, module: str, pid: int) -> bool:
+    return gateway.children(module) not in ([], [pid])
+
+
+def _status(gateway: Gateway, method: str, path: str, body: object = None) -> int:
+    """0 when nobody answers."""
+    try:
+        return httpx.request(method, gateway.url + path, json=body, timeout=5).status_code
+    except httpx.HTTPError:
+        return 0
 
 
 def test_no_process_outlives_a_killed_supervisor(tmp_path: Path) -> None:

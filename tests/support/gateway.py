@@ -80,12 +80,12 @@ class Gateway:
 
     def envoy_stat(self, name: str) -> int:
         """One of Envoy's own counters or gauges; 0 when it has none of that name."""
-        text = self._envoy_admin(f"stats?filter=^{re.escape(name)}$")
+        text = self.envoy_admin(f"stats?filter=^{re.escape(name)}$")
         return int(text.rsplit(":", 1)[1]) if ":" in text else 0
 
     def open_on_workers(self) -> dict[str, int]:
         """What is open on each worker, by its socket: exchanges, and the access log's stream."""
-        clusters = json.loads(self._envoy_admin("clusters?format=json"))["cluster_statuses"]
+        clusters = json.loads(self.envoy_admin("clusters?format=json"))["cluster_statuses"]
         hosts = next(one["host_statuses"] for one in clusters if one["name"] == "aion_extproc")
         return {
             host["address"]["pipe"]["path"]: int(
@@ -94,7 +94,7 @@ class Gateway:
             for host in hosts
         }
 
-    def _envoy_admin(self, query: str) -> str:
+    def envoy_admin(self, query: str) -> str:
         transport = httpx.HTTPTransport(uds=str(self.run_dir / "envoy-admin.sock"))
         with httpx.Client(transport=transport, timeout=5) as client:
             return client.get(f"http://envoy/{query}").text

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from aion_extproc.accounting.cost import usd
 from benchmarks.load import Answer, Client
 from tests.support.answers import CHAT, CHAT_EVENTS, DONE, MESSAGE, MESSAGE_EVENTS
 from tests.support.gateway import Gateway, wait_for
@@ -40,7 +41,7 @@ class Steady:
         told = {answer.headers["x-request-id"]: answer.headers["x-aion-cost-usd"] for answer in self.answers}
         for row in rows:
             assert row.cost_nano is not None
-            assert row.stream or f"{row.cost_nano / 1e9:.6f}" == told[row.request_id]
+            assert row.stream or usd(row.cost_nano) == told[row.request_id], row
 
 
 @contextlib.contextmanager

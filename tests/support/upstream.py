@@ -37,6 +37,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
     break_off: bool = False  # close the connection after the chunks, without an end
     hang_up_first: bool = False  # close it without answering at all
+    pace: float = 0.0  # seconds between two chunks
     silent: bool = False  # take the request and say nothing until the gateway hangs up
     apart: bool = False  # write a chunk only when the gateway has read the one before, so that it sees them apart
 
@@ -108,6 +109,8 @@ class Upstream:
                 await writer.drain()
                 if answer.apart:
                     await _taken(writer)
+                if answer.pace:
+                    await asyncio.sleep(answer.pace)
             elif not await self._held(chunk, reader):
                 self.disconnected.set()
                 return False

@@ -209,6 +209,37 @@ def test_draining_refuses_new_calls_and_lets_the_open_ones_finish() -> None:
     assert (len(peer.calls), peer.calls[0].messages, peer.server.streams) == (1, [b"goes on"], 0)
 
 
+def test_a_farewell_that_is_only_announced_refuses_nobody() -> None:
+    peer = Peer()
+    peer.server.announce()
+    id = 1
+    headers = frame(HEADERS, END_HEADERS, id, peer.h2.encoder.encode(request_headers("Echo")))
+    peer.server.feed(headers + frame(DATA, END_STREAM, id, framed(b"was on its way")))
+    farewell, _, message, trailers = frames(peer.taken())
+    assert farewell == (GOAWAY, 0, 0, (2**31 - 1).to_bytes(4, "big") + bytes(4))
+    assert message == (DATA, 0, id, framed(b"was on its way"))
+    assert trailers[:3] == (HEADERS, END_HEADERS | END_STREAM, id)
+
+
+@pytest.mark.parametrize("end", ["half_closed", "lost"])
+def test_a_call_that_has_finished_still_hears_its_peer(end: str) -> None:
+    peer = Peer()
+    id = peer.open("Noted")
+    call = peer.calls[0]
+    peer.send(id, b"one")
+    call.reply.finish()
+    call.reply.finish()
+    call.reply.send(b"too late")
+    (trailers,) = frames(peer.taken())  # and no reset, which would stop the peer
+    assert trailers[:3] == (HEADERS, END_HEADERS | END_STREAM, id)
+    peer.send(id, b"was on its way")
+    assert peer.server.streams == 1
+    peer.server.feed(frame(DATA, END_STREAM, id, b"") if end == "half_closed" else frame(RST, 0, id, CANCEL))
+    assert call.told == [("message", b"one"), ("message", b"was on its way"), (end, b"")]
+    call.reply.end()
+    assert (peer.taken(), peer.server.streams) == (b"", 0)
+
+
 def test_a_reply_after_its_end_is_not_sent() -> None:
     peer = Peer()
     id = peer.open("Noted")

@@ -17,6 +17,9 @@ from h2.events import DataReceived, SettingsAcknowledged, StreamEnded
 
 from aion_extproc.extproc.grpc_server import GrpcServer
 from aion_extproc.extproc.http2 import GOAWAY, HEADERS, PREFACE, PROTOCOL_ERROR, SETTINGS, frame
+from aion_extproc.extproc.journal import Journal
+from aion_extproc.extproc.log_sink import LogSink
+from aion_extproc.extproc.policy import Policies
 from aion_extproc.extproc.service import MESSAGE_LIMIT, Service
 from tests.support.exchanges import OPEN
 from tests.support.grpc_peer import Noted, framed, frames, noting, request_headers, unframed
@@ -252,6 +255,31 @@ async def wide_open(path: Path) -> tuple[H2Connection, asyncio.StreamReader, asy
 # Its end
 
 
+async def test_who_leaves_goes_when_the_last_answer_has_been_read(path: Path) -> None:
+    async with serving(path) as (server, calls):
+        h2, reader, writer = await wide_open(path)
+        h2.send_headers(1, request_headers("Noted"))
+        writer.write(h2.data_to_send())
+        await until(lambda: len(calls) == 1)
+        leaving = asyncio.create_task(server.leave())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(leaving), 0.3)
+        calls[0].reply.send(LARGE)
+        calls[0].reply.end()
+        with pytest.raises(TimeoutError):  # all is said, and nobody has read it
+            await asyncio.wait_for(asyncio.shield(leaving), 0.3)
+        reading = asyncio.create_task(reader.read(-1))
+        async with asyncio.timeout(10):
+            await leaving
+            await server.stop(1)
+            received = await reading
+        kinds = [frame[0] for frame in frames(received)]
+        assert kinds[0] == GOAWAY
+        assert sum(len(frame[3]) for frame in frames(received) if frame[0] == 0) == 5 + len(LARGE)
+        assert kinds.count(HEADERS) == 2
+        writer.close()
+
+
 async def test_stop_waits_for_open_calls_no_longer_than_told(path: Path) -> None:
     async with serving(path) as (server, calls), client(path) as channel:
         call = channel.stream_stream("/t.T/Noted")(timeout=10)
@@ -320,7 +348,7 @@ async def test_a_second_start_takes_the_path_over(path: Path) -> None:
 
 
 async def test_health(path: Path) -> None:
-    service = Service(OPEN, lambda row: None, lambda seconds: None)
+    service = Service(Policies(OPEN), lambda seconds: None, LogSink(Policies(OPEN), lambda *_: None), Journal())
     server = GrpcServer(service.handlers(), MESSAGE_LIMIT)
     await server.start(path)
     async with client(path) as channel:

@@ -266,6 +266,7 @@ def test_a_request_is_sent_on_to_its_provider() -> None:
         "x-envoy-max-retries": "3",
         "x-envoy-retry-on": "5xx,reset,connect-failure,refused-stream,retriable-status-codes",
         "x-envoy-retriable-status-codes": "401,402,403,404,408,429",
+        "x-envoy-upstream-rq-per-try-timeout-ms": "240000",
     }
     assert set(reply.remove_headers) == {"cookie", "x-aion-priority", "x-envoy-retry-on"}
     assert reply.clusters == ("provider_openai", "fallback_anthropic", "fallback_openai", "fallback_anthropic")

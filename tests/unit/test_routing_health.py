@@ -1,34 +1,59 @@
-"""The circuit breaker, by a play of reports and asks against what its text promises."""
+"""What health promises: who is out and for how long, who is degraded, who comes back."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from aion_extproc.routing.health import (
+from aion_extproc.routing.breaker import (
+    CHECK_SECONDS,
     FAILURES_TO_DOWN,
     FIRST_BACKOFF,
+    FIRST_PAUSE,
     LONGEST_BACKOFF,
     LONGEST_PAUSE,
+    LONGEST_RETRY_AFTER,
     TRIAL_TIMEOUT,
-    Health,
 )
+from aion_extproc.routing.health import FORGOTTEN_SECONDS, PROVIDER_WIDE, Health, Observation
 
 
-def broken() -> Health:
+def fail(
+    health: Health,
+    now: float,
+    model: str = "m",
+    code: str = "provider_503",
+    retry_after: float | None = None,
+    times: int = 1,
+) -> None:
+    for _ in range(times):
+        health.report(Observation("p", model, False, code, retry_after), now)
+
+
+def succeed(health: Health, now: float, model: str = "m", first_byte: float | None = None, times: int = 1) -> None:
+    for _ in range(times):
+        health.report(Observation("p", model, True, first_byte=first_byte), now)
+
+
+def broken(code: str = "provider_503") -> Health:
     health = Health()
-    for _ in range(FAILURES_TO_DOWN):
-        health.report("p", "m", False, 0.0)
+    fail(health, 0.0, code=code, times=FAILURES_TO_DOWN)
     return health
+
+
+# -- a model that is down
 
 
 def test_three_failures_in_a_row_and_not_fewer() -> None:
     health = Health()
-    for outcome in (False, False, True, False, False):
-        health.report("p", "m", outcome, 0.0)
+    for ok in (False, False, True, False, False):
+        health.report(Observation("p", "m", ok, "provider_500"), 0.0)
         assert health.healthy("p", "m", 0.0)
-    health.report("p", "m", False, 0.0)
+    fail(health, 0.0)
     assert not health.healthy("p", "m", 0.0)
     assert health.healthy("p", "other", 0.0)
     assert health.healthy("other", "m", 0.0)
@@ -42,7 +67,7 @@ def test_the_back_off_doubles_up_to_five_minutes() -> None:
         now += wait
         assert health.healthy("p", "m", now)
         health.begin("p", "m", now)
-        health.report("p", "m", False, now)
+        fail(health, now)
 
 
 def test_half_open_lets_one_through_until_its_report_or_its_loss() -> None:
@@ -51,92 +76,512 @@ def test_half_open_lets_one_through_until_its_report_or_its_loss() -> None:
     assert not health.healthy("p", "m", 30.0)
     assert not health.healthy("p", "m", 30.0 + TRIAL_TIMEOUT - 0.1)
     assert health.healthy("p", "m", 30.0 + TRIAL_TIMEOUT)
-    health.report("p", "m", True, 31.0)
+    succeed(health, 31.0)
     assert health.healthy("p", "m", 31.0)
 
 
-def test_one_success_forgets_everything() -> None:
+def test_a_trial_is_announced_once() -> None:
+    health, trials = broken(), list[tuple[str, str]]()
+    health.on_trial = lambda provider, model: trials.append((provider, model))
+    health.begin("p", "m", 1.0)  # the client named it; it is down, and this is no trial
+    assert trials == []
+    for now in (30.0, 30.1, 31.0):
+        health.begin("p", "m", now)
+    health.begin("p", "other", 31.0)
+    assert trials == [("p", "m")]
+
+
+def test_a_trial_that_says_nothing_about_the_provider_frees_the_place() -> None:
+    for code in ("worker_lost", "overflow"):
+        health = broken()
+        health.begin("p", "m", 30.0)
+        fail(health, 31.0, code=code)
+        assert health.healthy("p", "m", 31.0)
+        assert health.standing("p", "m", 31.0).failures == FAILURES_TO_DOWN
+
+
+def test_one_success_is_enough() -> None:
     health = broken()
-    health.report("p", "m", True, 1.0)
-    for _ in range(FAILURES_TO_DOWN - 1):
-        health.report("p", "m", False, 2.0)
+    succeed(health, 1.0)
+    assert health.standing("p", "m", 1.0).status == "healthy"
+    fail(health, 2.0, times=FAILURES_TO_DOWN - 1)
     assert health.healthy("p", "m", 2.0)
+
+
+def test_one_success_is_enough_after_any_number_of_failures() -> None:
+    health = Health()
+    succeed(health, 0.0, times=50)
+    fail(health, 1.0, times=30)  # most of them of those who name it
+    succeed(health, 2.0)
+    standing = health.standing("p", "m", 2.0)
+    assert (standing.status, standing.failures) == ("healthy", 30)
+    fail(health, 3.0)
+    assert health.degraded("p", "m", 3.0)  # but it is on probation
 
 
 def test_late_failures_of_requests_from_before_do_not_lengthen_the_wait() -> None:
     health = broken()
     for second in range(20):
-        health.report("p", "m", False, float(second))
+        fail(health, float(second))
     assert health.healthy("p", "m", FIRST_BACKOFF)
+
+
+def test_a_success_from_before_a_failure_heals_nothing() -> None:
+    """A peer's successes are told some time after they came."""
+    health = Health()
+    fail(health, 10.0, times=FAILURES_TO_DOWN)
+    health.succeeded("p", "m", 5, 9.9)
+    assert not health.healthy("p", "m", 10.0)
+    health.succeeded("p", "m", 1, 10.1)
+    assert health.healthy("p", "m", 10.1)
+
+
+# -- 429
 
 
 def test_retry_after_is_a_pause_and_no_failure() -> None:
     health = Health()
-    for _ in range(5):
-        health.report("p", "m", False, 0.0, retry_after=7.0)
+    fail(health, 0.0, code="provider_429", retry_after=7.0, times=5)
     assert not health.healthy("p", "m", 6.9)
+    assert health.healthy("p", "other", 6.9)
     assert health.healthy("p", "m", 7.0)
     health.begin("p", "m", 7.0)
     assert health.healthy("p", "m", 7.0)  # not half-open: everybody may go
-    health.report("p", "m", False, 8.0, retry_after=1e9)
-    assert health.wait("p", "m", 8.0) == LONGEST_PAUSE
+    fail(health, 8.0, code="provider_429", retry_after=1e9)
+    assert health.wait("p", "m", 8.0) == LONGEST_RETRY_AFTER
+
+
+def test_without_retry_after_the_pause_doubles_with_each_429() -> None:
+    health, now = Health(), 0.0
+    for wait in (5, 10, 20, 40, 60, 60):
+        fail(health, now, code="provider_429", times=3)  # three at once are one
+        assert health.wait("p", "m", now) == wait
+        now += wait
+        assert health.healthy("p", "m", now)
+    assert wait == LONGEST_PAUSE
+    succeed(health, now)
+    fail(health, now + 1, code="provider_429")
+    assert health.wait("p", "m", now + 1) == FIRST_PAUSE
+
+
+def test_a_success_does_not_end_a_pause() -> None:
+    """It may have been on its way before the 429."""
+    health = Health()
+    fail(health, 0.0, code="provider_429", retry_after=20.0)
+    succeed(health, 1.0)
+    assert not health.healthy("p", "m", 19.9)
+    assert health.healthy("p", "m", 20.0)
+
+
+def test_a_failure_with_retry_after_is_both() -> None:
+    health = Health()
+    fail(health, 0.0, retry_after=10.0)
+    assert not health.healthy("p", "m", 9.9)
+    fail(health, 10.0, times=FAILURES_TO_DOWN - 1)
+    assert health.wait("p", "m", 10.0) == FIRST_BACKOFF
+    fail(health, 11.0, retry_after=1e9)
+    assert health.wait("p", "m", 11.0) == LONGEST_BACKOFF
+
+
+def test_a_429_does_not_help_a_model_that_is_down() -> None:
+    health = broken()
+    health.begin("p", "m", 30.0)
+    fail(health, 30.0, code="provider_429", retry_after=5.0)
+    assert health.wait("p", "m", 30.0) == 5.0
+    assert health.healthy("p", "m", 35.0)
+    health.begin("p", "m", 35.0)
+    assert not health.healthy("p", "m", 35.0)  # still one at a time
+
+
+# -- a whole provider
+
+
+@pytest.mark.parametrize("code", sorted(PROVIDER_WIDE))
+def test_what_belongs_to_the_provider_takes_all_its_models_out(code: str) -> None:
+    health = Health()
+    for model in ("a", "b"):
+        fail(health, 0.0, model, code)
+    assert health.healthy("p", "a", 0.0)
+    fail(health, 0.0, "c", code)
+    for model in ("a", "b", "c", "never asked"):
+        assert not health.healthy("p", model, 1.0)
+        assert health.standing("p", model, 1.0).status == "down"
+    assert health.healthy("q", "a", 1.0)
+    assert health.provider_standing("p", 1.0).why == f"3 failures of the provider in a row, the last: {code}"
+
+
+@pytest.mark.parametrize("code", ["provider_500", "provider_403", "provider_404", "upstream_timeout", "bad_answer"])
+def test_what_belongs_to_a_model_leaves_the_others_alone(code: str) -> None:
+    health = Health()
+    fail(health, 0.0, "a", code, times=10)
+    assert not health.healthy("p", "a", 0.0)
+    assert health.healthy("p", "b", 0.0)
+
+
+def test_a_provider_is_tried_by_one_request_not_by_one_for_each_model() -> None:
+    health = broken("connect_failed")
+    health.begin("p", "a", 30.0)
+    assert not health.healthy("p", "a", 30.0)
+    assert not health.healthy("p", "b", 30.0)
+    fail(health, 31.0, "a", "connect_failed")
+    assert health.wait("p", "b", 31.0) == 2 * FIRST_BACKOFF
+
+
+def test_a_success_of_any_model_heals_the_provider() -> None:
+    health = broken("provider_401")
+    succeed(health, 1.0, "another")
+    assert health.healthy("p", "m", 1.0)
+    assert health.standing("p", "m", 1.0).status == "healthy"
+
+
+def test_a_provider_that_answers_an_error_of_its_own_is_there() -> None:
+    for code in ("provider_500", "provider_429"):
+        health = broken("connect_failed")
+        health.begin("p", "a", 30.0)
+        fail(health, 30.0, "a", code, retry_after=1.0)
+        assert health.healthy("p", "b", 30.0)
+        assert not health.healthy("p", "a", 30.0)
+
+
+def test_a_provider_that_hangs_in_its_trial_is_not() -> None:
+    health = broken("connect_failed")
+    health.begin("p", "a", 30.0)
+    fail(health, 40.0, "a", "upstream_timeout")
+    assert health.wait("p", "b", 40.0) == 2 * FIRST_BACKOFF
+
+
+def test_a_trial_of_a_model_that_does_not_reach_its_provider_frees_the_place() -> None:
+    health = broken()
+    health.begin("p", "m", 30.0)
+    fail(health, 31.0, code="connect_failed")
+    assert health.healthy("p", "m", 31.0)
+
+
+# -- a server that is looked after
+
+
+def test_a_server_is_out_while_its_check_fails_and_not_longer() -> None:
+    health = broken("connect_failed")
+    for second in range(5, 100):
+        health.checked("p", False, float(second), float(second))
+        assert not health.healthy("p", "another", float(second))
+    assert health.standing("p", "another", 99.0).status == "down"
+    assert health.provider_standing("p", 99.0).why == "its health check fails"
+    assert health.healthy("q", "m", 99.0)
+    fail(health, 99.0, times=3)  # of one who asked for it by name
+    health.checked("p", True, 100.0, 99.0)
+    assert health.healthy("p", "m", 100.0)
+    assert health.healthy("p", "another", 100.0)
+
+
+def test_a_check_that_fails_needs_no_request_to_say_so_and_none_to_come_back() -> None:
+    health = Health()
+    health.checked("p", False, 0.0, 0.0)
+    assert not health.healthy("p", "m", 0.0)
+    health.checked("p", True, 1.0, 0.0)
+    assert health.standing("p", "m", 1.0).status == "healthy"
+
+
+def test_a_check_that_nobody_repeats_says_nothing_any_more() -> None:
+    health = Health()
+    health.checked("p", False, 0.0, 0.0)
+    assert not health.healthy("p", "m", CHECK_SECONDS - 0.1)
+    assert health.healthy("p", "m", CHECK_SECONDS)
+
+
+def test_a_check_that_passes_ends_the_back_off_of_a_server_that_was_not_reached() -> None:
+    health = Health()
+    fail(health, 10.0, code="connect_failed", times=3)
+    health.checked("p", True, 10.5, 9.5)  # it may have passed before it failed
+    assert not health.healthy("p", "m", 10.5)
+    health.checked("p", True, 11.5, 10.5)
+    assert health.healthy("p", "m", 11.5)
+
+
+@pytest.mark.parametrize("code", ["provider_401", "provider_503"])
+def test_a_check_that_passes_proves_nothing_of_keys_or_models(code: str) -> None:
+    health = broken(code)
+    health.checked("p", True, 5.0, 4.0)
+    assert not health.healthy("p", "m", 5.0)
+
+
+# -- degraded
+
+
+def test_one_failure_in_three_degrades_and_one_in_twenty_does_not() -> None:
+    for every, expected in ((3, True), (20, False)):
+        health = Health()
+        for number in range(1, 200):
+            fail(health, 0.0) if number % every == 0 else succeed(health, 0.0)
+        fail(health, 0.0)
+        assert health.healthy("p", "m", 0.0)
+        assert health.degraded("p", "m", 0.0) is expected
+
+
+def test_a_few_requests_prove_nothing() -> None:
+    health = Health()
+    succeed(health, 0.0)
+    fail(health, 0.0, times=2)
+    succeed(health, 0.0)
+    assert not health.degraded("p", "m", 0.0)
+    succeed(health, 0.0)
+    assert health.degraded("p", "m", 0.0)  # three of five
+    assert health.standing("p", "m", 0.0).why == "success rate 0.60"
+
+
+def test_pauses_do_not_degrade() -> None:
+    health = Health()
+    succeed(health, 0.0, times=5)
+    fail(health, 0.0, code="provider_429", retry_after=1.0, times=50)
+    assert not health.degraded("p", "m", 0.0)
+    standing = health.standing("p", "m", 2.0)
+    assert (standing.requests, standing.failures, standing.rate_limited, standing.success_rate) == (55, 0, 50, 1.0)
+
+
+def test_successes_lift_the_rate_again() -> None:
+    health = Health()
+    succeed(health, 0.0, times=20)
+    for _ in range(4):
+        fail(health, 0.0)
+        fail(health, 0.0)
+        succeed(health, 0.0)
+    assert health.degraded("p", "m", 0.0)
+    succeed(health, 0.0, times=20)
+    assert not health.degraded("p", "m", 0.0)
+
+
+def test_slow_is_more_than_three_times_its_own_usual_and_two_seconds() -> None:
+    for usual, slow, expected in ((1.0, 8.0, True), (1.0, 2.5, False), (0.2, 1.9, False), (6.0, 12.0, False)):
+        health = Health()
+        succeed(health, 0.0, first_byte=usual, times=100)
+        succeed(health, 0.0, first_byte=slow, times=8)
+        assert health.degraded("p", "m", 0.0) is expected, (usual, slow)
+    # What takes that long always has become usual.
+    health = Health()
+    succeed(health, 0.0, first_byte=1.0, times=100)
+    succeed(health, 0.0, first_byte=8.0, times=500)
+    assert not health.degraded("p", "m", 0.0)
+
+
+def test_who_is_degraded_gets_a_way_back_without_any_request() -> None:
+    bad_rate, slow = Health(), Health()
+    succeed(bad_rate, 0.0, times=4)
+    for _ in range(30):
+        fail(bad_rate, 0.0, times=2)
+        succeed(bad_rate, 0.0)
+    succeed(slow, 0.0, first_byte=1.0, times=100)
+    succeed(slow, 0.0, first_byte=30.0, times=6)
+    for health in (bad_rate, slow):
+        assert health.degraded("p", "m", 1.0)
+        assert not health.degraded("p", "m", 300.0)
+        assert health.standing("p", "m", 300.0).status == "healthy"
+        # What it shows then counts from there, in both directions.
+    succeed(bad_rate, 300.0)
+    assert not bad_rate.degraded("p", "m", 300.0)
+    fail(bad_rate, 300.0, times=2)
+    assert bad_rate.degraded("p", "m", 300.0)
+
+
+def test_the_first_byte_to_be_expected() -> None:
+    health = Health()
+    assert health.first_byte("p", "m", 0.0) is None
+    succeed(health, 0.0)
+    assert health.first_byte("p", "m", 0.0) is None
+    succeed(health, 0.0, first_byte=3.0)
+    succeed(health, 0.0, first_byte=5.0)
+    assert health.first_byte("p", "m", 0.0) == pytest.approx(4.0)
+    assert health.first_byte("p", "m", FORGOTTEN_SECONDS + 1) is None
+
+
+# -- what is said of it
+
+
+def test_a_standing_says_why_and_until_when() -> None:
+    health = Health()
+    assert health.standing("p", "m", 0.0) == health.provider_standing("p", 0.0)
+    fail(health, 100.0, times=3)
+    down = health.standing("p", "m", 110.0)
+    assert (down.status, down.why) == ("down", "3 failures in a row, the last: provider_503")
+    assert (down.since, down.until) == (100.0, 130.0)
+    assert (down.requests, down.failures, down.success_rate) == (3, 3, 0.0)
+    trying = health.standing("p", "m", 131.0)
+    assert (trying.status, trying.until) == ("half-open", None)
+    fail(health, 131.0, "n", "provider_429", retry_after=9.0)
+    cooling = health.standing("p", "n", 132.0)
+    assert (cooling.status, cooling.why) == ("cooling", "it asked for a pause")
+    assert (cooling.since, cooling.until) == (131.0, 140.0)
+
+
+def test_of_two_reasons_the_one_that_lasts_longer_is_told() -> None:
+    health = Health()
+    fail(health, 0.0, code="provider_429", retry_after=32.0)
+    fail(health, 0.0, code="connect_failed", times=3)
+    standing = health.standing("p", "m", 31.0)  # the provider may be tried, the model not
+    assert (standing.status, standing.until) == ("cooling", 32.0)
+
+
+# -- a play against a plain model of the text
+
+
+@dataclass
+class Side:
+    """What the text says of a model or a provider."""
+
+    in_a_row: int = 0
+    back_off: float = 0.0
+    down_until: float = 0.0
+    rests_until: float = 0.0
+    pauses: int = 0
+    trial_until: float = 0.0
+
+    def out(self, now: float) -> bool:
+        return now < max(self.down_until, self.rests_until) or (self.back_off > 0 and now < self.trial_until)
+
+    def failed(self, now: float) -> None:
+        self.in_a_row += 1
+        if now >= self.down_until and (self.back_off or self.in_a_row >= 3):
+            self.back_off = min(300.0, 2 * self.back_off) if self.back_off else 30.0
+            self.down_until, self.trial_until = now + self.back_off, 0.0
+
+    def healed(self, now: float) -> None:
+        self.in_a_row, self.back_off, self.down_until, self.trial_until = 0, 0.0, 0.0, 0.0
+        if now >= self.rests_until:
+            self.pauses = 0
+
+    def tried(self, now: float) -> None:
+        if self.back_off and now >= max(self.down_until, self.rests_until) and now >= self.trial_until:
+            self.trial_until = now + 60.0
 
 
 MODELS = st.sampled_from(["a", "b"])
 
 
 class Play(RuleBasedStateMachine):
-    """Two models, a clock that goes on, reports in any order."""
+    """Two models of one provider, a clock that goes on, reports in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.health = Health()
-        self.now = 0.0
-        self.in_a_row = {"a": 0, "b": 0}
-        self.paused_until = {"a": 0.0, "b": 0.0}
-        self.last_report = {"a": 0.0, "b": 0.0}
+        self.now = 1000.0
+        self.sides = {"a": Side(), "b": Side(), "": Side()}
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, 29.0, 31.0, 100.0, 400.0]))
+    @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 29.0, 31.0, 61.0, 100.0, 400.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
     @rule(model=MODELS)
     def succeed(self, model: str) -> None:
-        self.health.report("p", model, True, self.now)
-        self.in_a_row[model], self.paused_until[model] = 0, 0.0
-        assert self.health.healthy("p", model, self.now)
+        succeed(self.health, self.now, model)
+        self.sides[model].healed(self.now)
+        self.sides[""].healed(self.now)
 
     @rule(model=MODELS)
     def fail(self, model: str) -> None:
-        self.health.report("p", model, False, self.now)
-        self.in_a_row[model] += 1
-        self.last_report[model] = self.now
+        fail(self.health, self.now, model, "provider_503")
+        self.sides[model].failed(self.now)
+        self.sides[""].healed(self.now)
 
-    @rule(model=MODELS, seconds=st.floats(0, 200))
-    def too_many(self, model: str, seconds: float) -> None:
-        self.health.report("p", model, False, self.now, retry_after=seconds)
-        self.paused_until[model] = max(self.paused_until[model], self.now + seconds)
-        self.last_report[model] = self.now
+    @rule(model=MODELS)
+    def hang(self, model: str) -> None:
+        fail(self.health, self.now, model, "upstream_timeout")
+        self.sides[model].failed(self.now)
+        if self.sides[""].back_off:
+            self.sides[""].failed(self.now)
+
+    @rule(model=MODELS)
+    def not_reached(self, model: str) -> None:
+        fail(self.health, self.now, model, "connect_failed")
+        self.sides[model].trial_until = self.sides[""].trial_until = 0.0
+        self.sides[""].failed(self.now)
+
+    @rule(model=MODELS, seconds=st.none() | st.floats(0, 200))
+    def too_many(self, model: str, seconds: float | None) -> None:
+        fail(self.health, self.now, model, "provider_429", seconds)
+        side = self.sides[model]
+        side.trial_until = 0.0
+        if seconds is None and self.now >= side.rests_until:
+            side.rests_until = self.now + min(60.0, 5.0 * 2**side.pauses)
+            side.pauses += 1
+        elif seconds is not None:
+            side.rests_until = max(side.rests_until, self.now + seconds)
+        self.sides[""].healed(self.now)
 
     @rule(model=MODELS)
     def go(self, model: str) -> None:
-        if self.health.healthy("p", model, self.now):
-            self.health.begin("p", model, self.now)
-            if self.in_a_row[model] >= FAILURES_TO_DOWN:
-                assert not self.health.healthy("p", model, self.now), "a second trial at once"
+        self.health.begin("p", model, self.now)
+        self.sides[model].tried(self.now)
+        self.sides[""].tried(self.now)
+
+    @rule()
+    def join(self) -> None:
+        """Another process takes its place, with what this one knows and a clock of its own."""
+        known = list(self.health.snapshot(self.now))
+        self.health, self.now = Health(), self.now + 5000.0
+        for entry in known:
+            self.health.adopt(entry, self.now)
+        for side in self.sides.values():
+            side.down_until += 5000.0
+            side.rests_until += 5000.0
+            side.trial_until = 0.0
 
     @invariant()
     def what_the_text_says(self) -> None:
-        for model, failures in self.in_a_row.items():
-            healthy = self.health.healthy("p", model, self.now)
-            if self.now < self.paused_until[model]:
-                assert not healthy
-            elif failures < FAILURES_TO_DOWN:
-                assert healthy
-            # Nothing is out for ever: left alone, everything may be tried again.
-            assert self.health.healthy("p", model, self.now + LONGEST_PAUSE + LONGEST_BACKOFF + TRIAL_TIMEOUT)
-            assert self.health.wait("p", model, self.now) <= max(LONGEST_BACKOFF, 200)
+        for model in ("a", "b"):
+            own, all_of_them = self.sides[model], self.sides[""]
+            out = own.out(self.now) or all_of_them.out(self.now)
+            assert self.health.healthy("p", model, self.now) is not out
+            wait = max(0.0, *(max(s.down_until, s.rests_until) - self.now for s in (own, all_of_them)))
+            assert self.health.wait("p", model, self.now) == pytest.approx(wait)
+            status = self.health.standing("p", model, self.now).status
+            if wait:
+                assert status in ("down", "cooling")
+            elif own.back_off or all_of_them.back_off:
+                assert status == "half-open"
+            else:
+                assert status in ("healthy", "degraded")
+            # Nothing is out for ever: left alone, everything may be tried again, and nothing is held against it.
+            later = self.now + 3600.0
+            assert self.health.healthy("p", model, later)
+            assert not self.health.degraded("p", model, later)
+        assert self.health.healthy("q", "a", self.now)
 
 
 TestPlay = Play.TestCase
 TestPlay.settings = settings(deadline=None)
+
+
+# -- what is told in sums
+
+
+@given(st.lists(st.booleans() | st.floats(0.01, 20.0), max_size=60), st.integers(1, 20))
+def test_successes_in_sums_judge_as_each_for_itself_would(reports: list[bool | float], size: int) -> None:
+    """True and False: a success, a failure; a number: a success with that first byte."""
+    one, summed = Health(), Health()
+    waiting: list[bool | float] = []
+
+    def tell() -> None:
+        measured = [each for each in waiting if not isinstance(each, bool)]
+        mean = sum(measured) / len(measured) if measured else 0.0
+        if waiting:
+            summed.succeeded("p", "m", len(waiting), 0.0, mean, len(measured))
+        waiting.clear()
+
+    for report in reports:
+        if report is False:
+            tell()
+            fail(summed, 0.0)
+            fail(one, 0.0)
+        else:
+            succeed(one, 0.0, first_byte=None if report is True else report)
+            waiting.append(report)
+            if len(waiting) == size:
+                tell()
+    tell()
+    ours, theirs = one.standing("p", "m", 0.0), summed.standing("p", "m", 0.0)
+    assert (ours.requests, ours.failures, ours.status in ("down", "half-open")) == (
+        theirs.requests,
+        theirs.failures,
+        theirs.status in ("down", "half-open"),
+    )
+    if ours.success_rate is not None and theirs.success_rate is not None:
+        assert theirs.success_rate == pytest.approx(ours.success_rate, abs=0.1)

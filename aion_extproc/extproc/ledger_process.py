@@ -1,0 +1,39 @@
+"""The ledger's process: `python -m aion_extproc.extproc.ledger_process`, started by the supervisor.
+
+Envoy's log comes here, not to the workers: what is counted and learned does not depend on the life of any of them.
+Should this one die, the workers have the last of the log (journal.py); whoever takes its place asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aion_extproc.extproc.journal import REPLAY
+from aion_extproc.extproc.logs import HEALTH_METHOD, LOGS_METHOD, Check, Logs
+from aion_extproc.extproc.process import Parts, Serving, main
+
+# Seconds after the start at which workers are asked for what they kept: Envoy may find us some seconds late, and what
+# it sends until then reaches them alone.
+_ASKED_AT = (1.0, 4.0, 10.0)
+
+
+async def serve(parts: Parts, beat: Callable[[], None]) -> None:
+    """Until it is told to leave."""
+    logs = Logs(parts.sink.message)
+    handlers = {LOGS_METHOD: logs.open, HEALTH_METHOD: lambda reply, _: Check(reply, True)}
+    serving = Serving(parts, handlers, logs.leave, beat)
+    serving.tasks.append(asyncio.create_task(_ask(parts)))
+    await serving.run()
+
+
+async def _ask(parts: Parts) -> None:
+    start = time.monotonic()
+    for at in _ASKED_AT:
+        await asyncio.sleep(start + at - time.monotonic())
+        parts.bus.publish(REPLAY, {}, True)
+
+
+if __name__ == "__main__":
+    main(serve)
