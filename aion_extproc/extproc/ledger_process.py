@@ -36,4 +36,4 @@ async def _ask(parts: Parts) -> None:
 
 
 if __name__ == "__main__":
-    main(serve)
+    main(serve, batch_seconds=0)  # Envoy's log comes in batches already

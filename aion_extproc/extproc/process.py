@@ -33,7 +33,7 @@ from aion_extproc.extproc.log_sink import LogSink, Row
 from aion_extproc.extproc.policy import Policies, make_policy
 from aion_extproc.extproc.service import MESSAGE_LIMIT
 from aion_extproc.extproc.shared_health import SharedHealth
-from aion_extproc.extproc.shared_sessions import share_sessions
+from aion_extproc.extproc.shared_sessions import BATCH_SECONDS, share_sessions
 from aion_extproc.leaving import leave
 from aion_extproc.stores.ledger import Ledger
 from aion_extproc.stores.writer import LedgerWriter
@@ -46,7 +46,7 @@ _METRICS_SECONDS = 1.0
 class Parts:
     """What such a process is made of; with a bus that others can hear as soon as the loop runs."""
 
-    def __init__(self, assignment: Assignment, socket: Path) -> None:
+    def __init__(self, assignment: Assignment, socket: Path, batch_seconds: float) -> None:
         every = assignment.all
         name_process(socket.stem)
         self.socket = socket
@@ -68,19 +68,19 @@ class Parts:
         self.policies = Policies(known[assignment.current.number], known)
         self.bus = Bus(socket.with_suffix(".bus"))
         self.health = SharedHealth(policy.health, self.bus)
-        share_sessions(policy.sessions, self.bus)
+        share_sessions(policy.sessions, self.bus, batch_seconds)
         self.sink = LogSink(self.policies, self._ended)
 
     def _ended(self, row: Row, facts: Facts, retry_after: float | None) -> None:
-        if isinstance(row, LedgerRow):
-            self.metrics.observe(row)
-            learn(self.policies.current, row, facts, time.monotonic())
-        else:
-            self.metrics.failed_attempt(row)
-        self.writer.put(row)
         seen = observation(row, facts, retry_after)
         if seen is not None:
             self.health.observed(seen)
+        if isinstance(row, LedgerRow):
+            learn(self.policies.current, row, facts, time.monotonic())
+            self.metrics.observe(row)
+        else:
+            self.metrics.failed_attempt(row)
+        self.writer.put(row)
 
     def turn(self) -> None:
         """Decide by the newest generation from now on."""
@@ -169,8 +169,11 @@ def _pipe_beat(descriptor: int) -> Callable[[], None]:
     return beat
 
 
-def main(serve: Callable[[Parts, Callable[[], None]], Coroutine[Any, Any, None]]) -> None:
-    """The process that `serve` makes of its parts and a heartbeat."""
+def main(
+    serve: Callable[[Parts, Callable[[], None]], Coroutine[Any, Any, None]], batch_seconds: float = BATCH_SECONDS
+) -> None:
+    """The process that `serve` makes of its parts and a heartbeat. `batch_seconds`: how long news of conversations wait
+    for company."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--heartbeat", type=int, required=True, help="file descriptor")
@@ -179,7 +182,7 @@ def main(serve: Callable[[Parts, Callable[[], None]], Coroutine[Any, Any, None]]
     options.socket.unlink(missing_ok=True)  # a killed predecessor's
 
     async def run() -> None:
-        await serve(Parts(assignment, options.socket), _pipe_beat(options.heartbeat))
+        await serve(Parts(assignment, options.socket, batch_seconds), _pipe_beat(options.heartbeat))
 
     uvloop.run(run())
     leave(0)

@@ -1,7 +1,7 @@
 """A worker process: `python -m aion_extproc.extproc.worker`, started by the supervisor. It decides requests.
 
-It also keeps the last of Envoy's log, and makes rows of that when the ledger's process has died (`REPLAY` on the bus) or
-when this one leaves. The ledger takes no row twice.
+It also keeps the last of Envoy's log, and makes rows of that when the ledger's process has died (`REPLAY` on the bus)
+or when this one leaves. The ledger takes no row twice.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FAILURES_TO_DOWN = 3
+# Envoy knows of no address. It answers that by itself and goes on to no other model, so once is enough.
+NO_HEALTHY_UPSTREAM = "no_healthy_upstream"
 FIRST_BACKOFF = 30.0
 LONGEST_BACKOFF = 300.0
 FIRST_PAUSE = 5.0  # after a 429 that does not say how long
@@ -73,7 +75,7 @@ class Breaker:
         self.code, self.failed_at = code, now
         if self.backoff and now < self.until:
             return  # a request from before the break; it tells nothing new
-        if self.backoff or self.failures >= FAILURES_TO_DOWN:
+        if self.backoff or self.failures >= FAILURES_TO_DOWN or code == NO_HEALTHY_UPSTREAM:
             if not self.backoff and self.state(now) != "down":
                 self.since = now
             self.backoff = max(FIRST_BACKOFF, min(self.backoff * 2, LONGEST_BACKOFF))

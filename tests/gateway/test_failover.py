@@ -237,12 +237,12 @@ def test_nothing_is_tried_again_once_the_client_has_a_byte(
     broken = Answer(content_type="text/event-stream", chunks=[*events[:2], read], break_off=True)
     failing.ways[first] = lambda _: broken
     body = {"model": first, "messages": user(), "max_tokens": 5, "stream": True}
-    with (
-        httpx.stream("POST", gateway.url + path, json=body, timeout=30) as answer,
-        pytest.raises(httpx.HTTPError),
-    ):
-        for _ in answer.iter_raw():
-            read.set()
+    with httpx.stream("POST", gateway.url + path, json=body, timeout=30) as answer:
+        chunks = answer.iter_raw()
+        next(chunks)
+        read.set()
+        with pytest.raises(httpx.HTTPError):
+            list(chunks)
     assert failing.asked == [first]
     row, failed = rows(gateway, answer)
     assert (row.outcome, row.model, row.attempts, failed) == ("cut", first, 1, [])

@@ -20,7 +20,7 @@ from tests.support.gateway import Gateway, running, wait_for
 from tests.support.steady import steady
 from tests.support.upstream import Answer, Received, Upstream
 
-IDLE_SECONDS = 15
+IDLE_SECONDS = 20  # longer than a reload takes, during which nothing moves on some requests
 USER = [{"role": "user", "content": "hello"}]
 
 

@@ -16,6 +16,7 @@ from tests.support.answers import CHAT, CHAT_EVENTS, DONE, MESSAGE, MESSAGE_EVEN
 from tests.support.gateway import Gateway, wait_for
 
 CONNECTIONS = 6
+_PAUSE_SECONDS = 0.01  # between an answer and the next request: what is new must get some of the machine too
 _CHAT_STREAM, _MESSAGE_STREAM = b"".join([*CHAT_EVENTS, DONE]), b"".join(MESSAGE_EVENTS)
 
 
@@ -46,7 +47,7 @@ class Steady:
 
 @contextlib.contextmanager
 def steady(gateway: Gateway) -> Iterator[Steady]:
-    """Under way, at full speed, until the block ends; fails there if anything was wrong."""
+    """Under way until the block ends; fails there if anything was wrong."""
     found = Steady()
     done = threading.Event()
     kinds = [
@@ -72,6 +73,7 @@ def steady(gateway: Gateway) -> Iterator[Steady]:
             if answer.status != 200 or answer.body != expected:
                 found.wrong.append(f"{path} stream={stream}: {answer.status} {answer.body[:200]!r}")
             found.answers.append(answer)
+            await asyncio.sleep(_PAUSE_SECONDS)
         client.close()
 
     async def all_of_them() -> None:

@@ -17,6 +17,7 @@ from aion_extproc.routing.breaker import (
     LONGEST_BACKOFF,
     LONGEST_PAUSE,
     LONGEST_RETRY_AFTER,
+    NO_HEALTHY_UPSTREAM,
     TRIAL_TIMEOUT,
 )
 from aion_extproc.routing.health import FORGOTTEN_SECONDS, PROVIDER_WIDE, Health, Observation
@@ -196,7 +197,15 @@ def test_a_429_does_not_help_a_model_that_is_down() -> None:
 # -- a whole provider
 
 
-@pytest.mark.parametrize("code", sorted(PROVIDER_WIDE))
+def test_a_provider_without_an_address_is_out_at_once() -> None:
+    """Envoy answers by itself then, and asks no other model."""
+    health = Health()
+    fail(health, 0.0, "a", NO_HEALTHY_UPSTREAM)
+    assert not health.healthy("p", "b", 1.0)
+    assert health.healthy("q", "a", 1.0)
+
+
+@pytest.mark.parametrize("code", sorted(PROVIDER_WIDE - {NO_HEALTHY_UPSTREAM}))
 def test_what_belongs_to_the_provider_takes_all_its_models_out(code: str) -> None:
     health = Health()
     for model in ("a", "b"):

@@ -144,7 +144,7 @@ def test_over_a_real_bus(tmp_path: Path) -> None:
         one, two, late = (Sessions(3600.0) for _ in range(3))
         buses = [Bus(tmp_path / f"{name}.bus") for name in ("one", "two", "late")]
         for sessions, bus in zip((one, two, late), buses, strict=True):
-            share_sessions(sessions, bus, lambda: 10.0)
+            share_sessions(sessions, bus, clock=lambda: 10.0)
         for bus in buses[:2]:
             bus.open()
         one.decided(turn("a"), None, "p", "m", 1, 1.0)
