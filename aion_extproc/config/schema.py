@@ -131,6 +131,7 @@ class ProviderSettings(Section):
     project: Project | None = None
     resource: HostLabel | None = None
     models: tuple[ModelSettings, ...] = ()
+    max_requests: Annotated[int, Field(ge=1)] | None = None
     managed: Managed | None = None
 
     @property

@@ -23,7 +23,7 @@ from aion_extproc.gateway.spec import Spec, Upstream
 
 API_CLUSTER = "aion_api"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-# A cluster's own limits must not be what sheds load: that is decided where the client's error shape is known.
+# But for what the user has set, a cluster's own limits must not be what sheds load.
 _UNLIMITED = 1_000_000
 
 
@@ -63,7 +63,7 @@ def _provider(upstream: Upstream, spec: Spec, ca_file: str, *, rewrites: bool = 
         respect_dns_ttl=True,
         wait_for_warm_on_init=False,  # a provider that cannot be resolved must not hold up the others
         connect_timeout=seconds(spec.connect_timeout),
-        circuit_breakers=_breakers(),
+        circuit_breakers=_breakers(upstream.max_requests or _UNLIMITED),
         # No outlier detection: to a cluster without a healthy address Envoy answers at once, and goes on to no other
         # model. What is ill is known to the router's health, which leaves it out of the chain. The panic threshold
         # stays at its default for the same reason: what fails its check is tried all the same.
@@ -188,13 +188,12 @@ def _api(socket: Path) -> cluster.Cluster:
     )
 
 
-def _breakers() -> cluster.CircuitBreakers:
+def _breakers(most: int = _UNLIMITED) -> cluster.CircuitBreakers:
+    """At most so many requests. Over HTTP/2 Envoy refuses one more; over HTTP/1.1, where it counts connections, as many
+    again wait."""
     # max_retries defaults to 3 at once, which fails retries under load; the others default to 1024.
     limits = cluster.CircuitBreakersThresholds(
-        max_connections=_UNLIMITED,
-        max_pending_requests=_UNLIMITED,
-        max_requests=_UNLIMITED,
-        max_retries=_UNLIMITED,
+        max_connections=most, max_pending_requests=most, max_requests=most, max_retries=_UNLIMITED
     )
     return cluster.CircuitBreakers(thresholds=[limits])
 

@@ -6,7 +6,7 @@ left as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from envoy_data_plane.envoy.config.accesslog import v3 as accesslog
@@ -22,6 +22,7 @@ Filter = accesslog.AccessLogFilter
 
 # Envoy's name for a failure → what the client's user should read.
 _MESSAGES = {
+    "UO": "As many requests are open at the model provider as the gateway may have there (max_requests).",
     "UF": "The gateway could not connect to the model provider.",
     "UH": "No healthy model provider is available.",
     "UC": "The model provider closed the connection before it answered.",
@@ -30,6 +31,7 @@ _MESSAGES = {
     "DF": "The model provider's host name could not be resolved.",
     "SI": "Nothing was sent for longer than the gateway's idle timeout.",
 }
+_RETRY_AFTER = core.HeaderValueOption(header=core.HeaderValue(key="retry-after", value="1"))
 _BAD_HTTP = "The request is not one that the gateway can read (%RESPONSE_CODE_DETAILS%)."
 _DEFAULT = "The gateway could not complete the request (%RESPONSE_CODE_DETAILS%)."
 
@@ -39,14 +41,17 @@ def local_replies() -> hcm.LocalReplyConfig:
     mappers: list[hcm.ResponseMapper] = []
     for flag, message in _MESSAGES.items():
         flagged = Filter(response_flag_filter=accesslog.ResponseFlagFilter(flags=[flag]))
-        mappers += _both([flagged, _status("GE", 400)], message, client_fault=False)
+        retry_after = [_RETRY_AFTER] if flag == "UO" else []
+        mappers += _both([flagged, _status("GE", 400)], message, retry_after, client_fault=False)
     client = [_status("GE", 400), _status("LE", 499)]
     mappers += _both(client, _BAD_HTTP, client_fault=True)
     mappers += _both([_status("GE", 500)], _DEFAULT, client_fault=False)
     return hcm.LocalReplyConfig(mappers=mappers)
 
 
-def _both(conditions: list[Filter], message: str, *, client_fault: bool) -> Iterator[hcm.ResponseMapper]:
+def _both(
+    conditions: list[Filter], message: str, headers: Sequence[core.HeaderValueOption] = (), *, client_fault: bool
+) -> Iterator[hcm.ResponseMapper]:
     anthropic = {"type": "invalid_request_error" if client_fault else "api_error", "message": message}
     openai = {
         "message": message,
@@ -55,12 +60,15 @@ def _both(conditions: list[Filter], message: str, *, client_fault: bool) -> Iter
         "code": "bad_http" if client_fault else "gateway_error",
     }
     shape: dict[str, object] = {"type": "error", "error": anthropic, "request_id": "%REQ(x-request-id)%"}
-    yield _mapper([_not_ours(), _called_anthropic(), *conditions], shape)
-    yield _mapper([_not_ours(), *conditions], {"error": openai})
+    yield _mapper([_not_ours(), _called_anthropic(), *conditions], shape, headers)
+    yield _mapper([_not_ours(), *conditions], {"error": openai}, headers)
 
 
-def _mapper(conditions: list[Filter], body: dict[str, object]) -> hcm.ResponseMapper:
+def _mapper(
+    conditions: list[Filter], body: dict[str, object], headers: Sequence[core.HeaderValueOption]
+) -> hcm.ResponseMapper:
     return hcm.ResponseMapper(
+        headers_to_add=list(headers),
         filter=Filter(and_filter=accesslog.AndFilter(filters=conditions)),
         body_format_override=core.SubstitutionFormatString(
             json_format=Struct.from_dict(body), content_type="application/json"

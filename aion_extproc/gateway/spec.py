@@ -56,6 +56,7 @@ class Upstream:
     region: str = ""  # that is signed for
     health_path: str = ""  # that Envoy asks whether the server is up; "": it does not
     revision: int = 0
+    max_requests: int | None = None  # open at once
 
     @property
     def cluster(self) -> str:
@@ -132,7 +133,17 @@ def make_spec(
         port=gateway.port,
         admin_port=gateway.admin_port,
         upstreams=tuple(
-            Upstream(p.name, p.host, p.port, p.tls, p.signing, p.region, p.health_path, revisions.get(p.name, 0))
+            Upstream(
+                p.name,
+                p.host,
+                p.port,
+                p.tls,
+                p.signing,
+                p.region,
+                p.health_path,
+                revisions.get(p.name, 0),
+                settings.enabled_providers[p.name].max_requests,
+            )
             for p in providers
         ),
         worker_sockets=tuple(run_dir / f"worker-{index}.sock" for index in range(gateway.workers)),

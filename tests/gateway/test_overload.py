@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from tests.support.answers import as_asked
+from tests.support.answers import CHAT_EVENTS, as_asked
 from tests.support.configs import two_providers
 from tests.support.gateway import Gateway, running, wait_for
-from tests.support.upstream import Upstream
+from tests.support.upstream import Answer, Received, Upstream
 
 MOST = 3
 BYTES = 200_000
@@ -106,3 +108,33 @@ def test_clients_that_leave_in_the_middle_leave_no_load(gateway: Gateway) -> Non
     begun = [Begun(gateway.port, 10) for _ in range(MOST - 1)]
     assert served(gateway)
     assert [one.finish() for one in begun] == [200] * (MOST - 1)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_provider_has_no_more_requests_than_it_may_have(
+    path: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    held = threading.Event()
+
+    def answer(request: Received) -> Answer:
+        stream = json.loads(request.body).get("stream")
+        return Answer(content_type="text/event-stream", chunks=[CHAT_EVENTS[0], held]) if stream else as_asked(request)
+
+    with Upstream(answer) as upstream:
+        config = two_providers(upstream)
+        config["providers"]["openai"]["max_requests"] = 1
+        with running(tmp_path_factory.mktemp("breaker"), config) as gateway:
+            body = {"model": "gpt-small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+            with httpx.stream("POST", gateway.url + PATHS[0], json=body | {"stream": True}, timeout=30) as stream:
+                chunks = stream.iter_raw()
+                next(chunks)
+                with ThreadPoolExecutor() as pool:
+                    waiting = pool.submit(gateway.post, PATHS[0], body)
+                    wait_for(lambda: gateway.envoy_stat("cluster.provider_openai.upstream_rq_pending_active") == 1)
+                    refused_ = gateway.post(path, body)
+                    assert (refused_.status_code, refused_.headers["retry-after"]) == (503, "1")
+                    assert "max_requests" in refused_.json()["error"]["message"]
+                    assert gateway.row(refused_.headers["x-request-id"]).error == "overflow"
+                    assert gateway.post(path, body | {"model": "claude-small"}).status_code == 200
+                    held.set()
+                    assert waiting.result().status_code == 200
