@@ -18,6 +18,7 @@ import openai
 import pytest
 
 from aion_extproc.accounting.row import LedgerRow
+from tests.support.configs import FORGETFUL
 from tests.support.gateway import Gateway, free_ports, running, wait_for
 from tests.support.llama import CONTEXT, LlamaServer, server_binary, write_model
 
@@ -65,7 +66,8 @@ def gateway(llama: LlamaServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 "base_url": f"http://127.0.0.1:{nobody}/v1",
                 "models": [{"id": "dear", "tier": 3, **prices}],
             },
-        }
+        },
+        "routing": FORGETFUL,
     }
     with running(tmp_path_factory.mktemp("gateway"), config) as running_gateway:
         yield running_gateway

@@ -21,6 +21,7 @@ from aion_extproc.gateway.envoy import validate
 from aion_extproc.gateway.spec import make_spec
 from tests.support.answers import MESSAGE, MESSAGE_EVENTS
 from tests.support.aws_frames import chunk, exception
+from tests.support.configs import FORGETFUL
 from tests.support.gateway import Gateway, running
 from tests.support.upstream import Answer, Received, Upstream
 
@@ -74,7 +75,7 @@ def shared(clouds: Upstream, metadata: Upstream, tmp_path_factory: pytest.TempPa
         "token": {"kind": "vertex", "project": "p", "region": "global", "models": models("claude-opus-5-5"), **at},
     }
     env = {**AWS, "GCE_METADATA_HOST": f"127.0.0.1:{metadata.port}"}
-    with running(tmp_path_factory.mktemp("clouds"), {"providers": providers}, env) as gateway:
+    with running(tmp_path_factory.mktemp("clouds"), {"providers": providers, "routing": FORGETFUL}, env) as gateway:
         yield gateway
 
 

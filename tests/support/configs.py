@@ -8,6 +8,8 @@ from tests.support.upstream import Upstream
 
 OPENAI_KEY = "sk-secret-openai-1234567890"
 ANTHROPIC_KEY = "sk-ant-secret-1234567890"
+# Tests that ask the same of a shared gateway again and again: what was asked before must not matter.
+FORGETFUL: dict[str, Any] = {"sessions": {"regeneration": 0, "cache_lifetime": 0}}
 
 
 def two_providers(upstream: Upstream, **sections: Any) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def two_providers(upstream: Upstream, **sections: Any) -> dict[str, Any]:
         }
 
     routing = sections.setdefault("routing", {})
-    routing.setdefault("sessions", {"regeneration": 0, "cache_lifetime": 0})
+    routing.setdefault("sessions", FORGETFUL["sessions"])
     return {
         "providers": {
             "openai": {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aion_extproc.wire.format import Format
-from tests.support.configs import ANTHROPIC_KEY, OPENAI_KEY
+from tests.support.configs import ANTHROPIC_KEY, FORGETFUL, OPENAI_KEY
 from tests.support.gateway import Gateway, running
 from tests.support.scripted import Scripted
 
@@ -69,14 +69,16 @@ def _checked(provider: Scripted) -> Iterator[Scripted]:
 @pytest.fixture(scope="session")
 def shared_claude_gateway(shared_claude: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     only = {"api_key": ANTHROPIC_KEY, "base_url": shared_claude.url, "models": _models(CLAUDE, "claude")}
-    with running(tmp_path_factory.mktemp("claude-only"), {"providers": {"anthropic": only}}) as gateway:
+    config = {"providers": {"anthropic": only}, "routing": FORGETFUL}
+    with running(tmp_path_factory.mktemp("claude-only"), config) as gateway:
         yield gateway
 
 
 @pytest.fixture(scope="session")
 def shared_gpt_gateway(shared_gpt: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     only = {"api_key": OPENAI_KEY, "base_url": f"{shared_gpt.url}/v1", "models": _models(GPT, "gpt-4.1")}
-    with running(tmp_path_factory.mktemp("gpt-only"), {"providers": {"openai": only}}) as gateway:
+    config = {"providers": {"openai": only}, "routing": FORGETFUL}
+    with running(tmp_path_factory.mktemp("gpt-only"), config) as gateway:
         yield gateway
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from aion_extproc.accounting.row import LedgerRow
 from tests.clients.cross.cases import HELLO
+from tests.support.configs import FORGETFUL
 from tests.support.gateway import Gateway, running, wait_for
 from tests.support.llama import CONTEXT, LlamaServer, server_binary, write_model
 
@@ -43,7 +44,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServer]:
 def only(kind: str, base_url: str, directory: Path) -> Iterator[Gateway]:
     models = [{"id": MODEL, "tier": 1, "input_price_per_1m": 1, "output_price_per_1m": 2}]
     provider = {"kind": kind, "base_url": base_url, "api_key": "x", "models": models}
-    with running(directory, {"providers": {"local": provider}}) as gateway:
+    with running(directory, {"providers": {"local": provider}, "routing": FORGETFUL}) as gateway:
         yield gateway
 
 
