@@ -86,7 +86,7 @@ class AttemptExchange:
         )
 
     def _refuse(self, error: RequestError) -> Refuse:
-        """Said to Envoy, which goes on to the next model; to the client only after the last one."""
+        """The end of the chain: Envoy tries nothing else after what a filter answers by itself."""
         format = Format(self._facts.format)
         return Refuse(
             status=503,

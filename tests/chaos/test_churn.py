@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from aion_extproc.accounting.row import LedgerRow
+from aion_extproc.accounting.row import AttemptRow, LedgerRow
+from aion_extproc.stores.ledger import Ledger
 from tests.support.churn import Clients, Providers, wrong
 from tests.support.configs import two_providers
 from tests.support.gateway import Gateway, running, wait_for
@@ -84,7 +85,17 @@ def recovered(gateway: Gateway, clients: Clients, count: int) -> bool:
     return len(gateway.open_on_workers()) == 2 and not missing(gateway, ids)
 
 
-def check(gateway: Gateway, clients: Clients, providers: Providers) -> list[LedgerRow]:
+def attempts(gateway: Gateway, request_id: str) -> list[AttemptRow]:
+    ledger = Ledger(gateway.directory / "aion.db")
+    try:
+        return ledger.attempts(request_id)
+    finally:
+        ledger.close()
+
+
+def check(
+    gateway: Gateway, clients: Clients, providers: Providers, *, workers_die: bool = False
+) -> list[LedgerRow]:
     """Answers, rows and books; returns the rows."""
     problems = Counter(problem for seen in clients.seen if (problem := wrong(seen)))
     assert not problems, problems
@@ -100,14 +111,16 @@ def check(gateway: Gateway, clients: Clients, providers: Providers) -> list[Ledg
     assert max(Counter(row.request_id for row in rows).values()) == 1
     for row in rows:
         entries = providers.books.get(row.request_id, [])
-        # Nobody answered in full and was then followed by another one.
-        assert len(entries) <= 1 or row.outcome != "served", (row, entries)
         if row.outcome == "served" and not row.estimated:
-            assert [entry.model for entry in entries] == [row.model], (row, entries)
-            assert row.usage.output_tokens == entries[0].output_tokens
+            assert entries[-1].model == row.model, (row, entries)
+            # An answer that was lost on its way, with the worker that had to let it pass, is told as one that may be
+            # billed, and nobody else answers twice.
+            billed = [one for one in attempts(gateway, row.request_id) if one.cost_nano != 0] if entries[1:] else []
+            assert len(entries) - 1 <= (len(billed) if workers_die else 0), (row, entries)
+            assert row.usage.output_tokens == entries[-1].output_tokens
             family, size = row.model.split("-")
             assert row.cost_nano is not None
-            assert row.cost_nano == cost(PRICES[size][family], family, row, entries[0].output_tokens)
+            assert row.cost_nano == cost(PRICES[size][family], family, row, entries[-1].output_tokens)
     return rows
 
 
@@ -178,11 +191,7 @@ def test_processes_die_meanwhile(gateway: Gateway, providers: Providers) -> None
             harms[number % len(harms)]()
             wait_for(partial(more_than, clients, len(clients.seen) + 100), 30)
             wait_for(partial(recovered, gateway, clients, len(clients.seen)), 40)
-    check(gateway, clients, providers)
-    wait_for(lambda: gateway.post("/v1/messages", {"model": "gpt-small", "messages": USER, "max_tokens": 5}))
+    check(gateway, clients, providers, workers_die=True)
     assert gateway.stop() < 5
     assert gateway.process.returncode == 0
-    check(gateway, clients, providers)
-
-
-USER = [{"role": "user", "content": "hello"}]
+    check(gateway, clients, providers, workers_die=True)

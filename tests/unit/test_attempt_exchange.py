@@ -191,7 +191,7 @@ def test_each_attempt_has_the_headers_of_its_provider_and_no_other_s() -> None:
     assert {"authorization", "x-amz-date"} <= set(third.remove_headers)
 
 
-def test_what_cannot_be_said_there_sends_envoy_on_to_the_next_model() -> None:
+def test_what_cannot_be_said_there_is_refused_by_its_name() -> None:
     first = proceeds(OPEN, headers(), body(n=2))
     reply = later(OPEN, first, headers(), 2)
     assert isinstance(reply, Refuse)
@@ -199,7 +199,7 @@ def test_what_cannot_be_said_there_sends_envoy_on_to_the_next_model() -> None:
     assert "n" in json.loads(reply.body)["error"]["message"]
 
 
-def test_a_model_that_is_no_longer_configured_is_passed_over() -> None:
+def test_a_model_that_is_no_longer_configured_is_refused() -> None:
     first = proceeds(OPEN, headers(), body())
     config = providers()
     del config["providers"]["anthropic"]
