@@ -22,13 +22,13 @@ _MOST_RESTORED = 2048  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One attempt. The money is decimal USD or "unknown"."""
+    """One attempt, and what it is expected to cost and save in nano-dollars; None: a price is unknown."""
 
     provider: str
     model: str
     tier: int
-    cost_usd: str
-    savings_usd: str
+    cost_nano: int | None
+    savings_nano: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 
 from aion_extproc.extproc import envoy_pb2 as pb
 from aion_extproc.extproc.replies import Amend, Headers, Proceed, Refuse, WantWhole, Watch
@@ -32,13 +33,7 @@ def proceed_messages(reply: Proceed) -> Iterator[pb.ProcessingResponse]:
     fields = first.dynamic_metadata.fields[NAMESPACE].struct_value
     _fill(fields, reply.metadata)
     if reply.clusters:
-        groups = fields.fields["priority_groups"].list_value
-    for cluster in reply.clusters:
-        group = groups.values.add().struct_value
-        group.fields["name"].string_value = cluster
-        entry = group.fields["clusters"].list_value.values.add().struct_value
-        entry.fields["cluster_name"].string_value = cluster
-        entry.fields["weight"].number_value = 1
+        fields.fields["priority_groups"].CopyFrom(_priority_groups(reply.clusters))
     yield first
     body = reply.body
     for start in range(0, len(body) or 1, _PIECE):
@@ -47,6 +42,19 @@ def proceed_messages(reply: Proceed) -> Iterator[pb.ProcessingResponse]:
         piece.body = body[start : start + _PIECE]
         piece.end_of_stream = start + _PIECE >= len(body)
         yield message
+
+
+@lru_cache(4096)
+def _priority_groups(clusters: tuple[str, ...]) -> Value:
+    """One group for each cluster in order. The same few chains come again and again."""
+    groups = Value()
+    for cluster in clusters:
+        group = groups.list_value.values.add().struct_value
+        group.fields["name"].string_value = cluster
+        entry = group.fields["clusters"].list_value.values.add().struct_value
+        entry.fields["cluster_name"].string_value = cluster
+        entry.fields["weight"].number_value = 1
+    return groups
 
 
 def refuse_message(reply: Refuse) -> pb.ProcessingResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aion_extproc.accounting.cost import usd
 from aion_extproc.accounting.facts import Facts, encode
 from aion_extproc.extproc.asked import encode_asked
 from aion_extproc.extproc.chain import Step
@@ -19,8 +20,8 @@ def decided_metadata(facts: Facts, step: Step) -> dict[str, str]:
         "provider": facts.provider,
         "tier": str(facts.tier),
         "reason": facts.reason,
-        "cost_usd": step.cost_usd,
-        "savings_usd": step.savings_usd,
+        "cost_usd": _usd(step.cost_nano),
+        "savings_usd": _usd(step.savings_nano),
     } | ({} if facts.score is None else {"score": f"{facts.score:.6g}", "task": facts.task})
 
 
@@ -32,3 +33,7 @@ def sent_metadata(request: Request, sent: Outgoing, facts: Facts, request_id: st
             Asked(facts.model, request.wants_usage, sent.tool_names, facts.input_tokens, request_id)
         )
     return {"content_length": str(len(sent.body)), "dropped": ",".join(sent.dropped), "asked": asked}
+
+
+def _usd(nano: int | None) -> str:
+    return "unknown" if nano is None else usd(nano)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from aion_extproc.accounting.cost import usd
 from aion_extproc.accounting.facts import Facts
 from aion_extproc.extproc.chain import Chain, Step, encode_chain, restorable
 from aion_extproc.extproc.decided import decided_metadata, sent_metadata
@@ -68,11 +67,7 @@ def step_of(attempt: Attempt, endpoint: Endpoint) -> Step:
     model, cost, savings = attempt.model, attempt.expected_cost_nano, attempt.expected_savings_nano
     if endpoint is Endpoint.COUNT_TOKENS:  # free everywhere
         cost = savings = 0
-    return Step(model.provider, model.id, model.tier, _usd(cost), _usd(savings))
-
-
-def _usd(nano: int | None) -> str:
-    return "unknown" if nano is None else usd(nano)
+    return Step(model.provider, model.id, model.tier, cost, savings)
 
 
 def _standing_by(request: Request, decision: Decision, policy: Policy) -> Iterator[_Planned]:
