@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -138,3 +141,47 @@ def test_a_provider_has_no_more_requests_than_it_may_have(
                     assert gateway.post(path, body | {"model": "claude-small"}).status_code == 200
                     held.set()
                     assert waiting.result().status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_client_that_does_not_read_holds_up_its_provider_and_fills_nobody(
+    path: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Translated or not: what the client does not take is not asked for."""
+    count, text = 4000, "x" * 16_000
+    head = '{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
+    event = f'data: {head}{{"content":"{text}"}},"finish_reason":null}}]}}\n\n'.encode()
+    last = f'data: {head}{{}},"finish_reason":"stop"}}]}}\n\ndata: [DONE]\n\n'.encode()
+    answer = Answer(content_type="text/event-stream", chunks=[event] * count + [last])
+    with (
+        Upstream(lambda _: answer) as upstream,
+        running(tmp_path_factory.mktemp("slow"), two_providers(upstream)) as gateway,
+    ):
+        pids = gateway.children("")
+        before = {pid: resident(pid) for pid in pids}
+        body = {"model": "gpt-small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "stream": True}
+        with httpx.stream("POST", gateway.url + path, json=body, timeout=60) as stream:
+            chunks = stream.iter_raw()
+            got = len(next(chunks))
+            wait_for(lambda: stands_still(upstream))
+            assert upstream.sent < count / 2
+            for pid in pids:
+                assert resident(pid) < before[pid] + 20e6, Path(f"/proc/{pid}/cmdline").read_text()
+            got += sum(map(len, chunks))
+        assert got > count * len(text)
+
+
+def stands_still(upstream: Upstream) -> bool:
+    """Whether nothing has been taken from the provider for half a second."""
+    seen = upstream.sent
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        if upstream.sent != seen:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def resident(pid: int) -> int:
+    """Bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

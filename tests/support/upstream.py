@@ -49,6 +49,7 @@ class Upstream:
     answer: Callable[[Received], Answer]
     received: list[Received] = field(default_factory=list)
     disconnected: threading.Event = field(default_factory=threading.Event)  # the gateway hung up during an answer
+    sent: int = 0  # chunks that the gateway's side has taken
     port: int = 0
     tls: ssl.SSLContext | None = None
 
@@ -107,6 +108,7 @@ class Upstream:
             if isinstance(chunk, bytes):
                 writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
                 await writer.drain()
+                self.sent += 1
                 if answer.apart:
                     await _taken(writer)
                 if answer.pace:
