@@ -1,6 +1,6 @@
 """Everything fails at once: every client gets an answer in bounded time, and the ledger agrees with the books.
 
-AION_CHURN_SECONDS makes it longer (600 for the real thing; docs/performance.md has what that showed).
+AION_CHURN_SECONDS makes it longer (600 for the real thing).
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def test_a_third_of_all_attempts_fails(gateway: Gateway, providers: Providers) -
     # As many open files as before, once the connections that broke are closed.
     for pid, (files, megabytes) in before.items():
         wait_for(partial(no_more_files, pid, files + 8))
-        assert held(pid)[1] < megabytes + 40, f"{pid} grew"
+        # 50,000 remembered conversations are 39 MB, and a worker keeps 30 s of the log: that is the bound.
+        assert held(pid)[1] < megabytes + 100, f"{pid} grew"
     workers = gateway.open_on_workers()
     wait_for(lambda: max(gateway.open_on_workers().values()) <= 2)
     assert len(workers) == 2
