@@ -7,6 +7,7 @@ was written on its way out like all others. So nothing of what a request says is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from aion_extproc.wire.members import members, with_members
 from aion_extproc.wire.request import Request
 
 _MOST_RESTORED = 2048  # bytes
+_ROUNDED = re.compile(rb"[0-9]e\+?[0-9]")  # what a whole number of more than 64 bits becomes when it is parsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,14 @@ def decode_chain(text: str) -> Chain:
 
 
 def restorable(request: Request) -> Mapping[str, Any] | None:
-    """The members that adapting the request to a model may change; None where they are too large to travel."""
+    """The members that adapting the request to a model may change; None where they are too large to travel, or would
+    not come back as the client wrote them."""
     found = {name: request.body[name] for name in SETTINGS if name in request.body}
     try:
-        return found if len(orjson.dumps(found)) <= _MOST_RESTORED else None
+        written = orjson.dumps(found)
     except orjson.JSONEncodeError:  # half a surrogate pair, which cannot be written down
         return None
+    return found if len(written) <= _MOST_RESTORED and not _ROUNDED.search(written) else None
 
 
 def restore(raw: bytes, restored: Mapping[str, Any]) -> bytes:

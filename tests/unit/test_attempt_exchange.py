@@ -141,6 +141,12 @@ def test_settings_that_the_first_model_refused_reach_the_next(found: Policy, mor
     assert check(found, headers(), body(**more)) == 4
 
 
+@pytest.mark.parametrize("number", [2**64, 98765432109876543210987, -(2**63) - 1])
+def test_a_number_of_more_than_64_bits_stays_exact(number: int) -> None:
+    raw = body(stream=True, stream_options={"odd": 0.5}).replace(b"0.5", str(number).encode())
+    assert check(OPEN, headers(), raw) == 4
+
+
 @pytest.mark.parametrize(
     "more",
     [
