@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint protos clean
+.PHONY: run test fuzz lint protos clean
 
 run: $(VENV)/.installed
 	$(BIN)/aion up $(ARGS)
@@ -12,6 +12,11 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# New examples for the property tests, ROUNDS times over; what is found belongs into a test of its own.
+ROUNDS ?= 5
+fuzz: $(VENV)/.installed-test
+	for _ in $$(seq $(ROUNDS)); do $(BIN)/pytest -m hypothesis --hypothesis-seed=random || exit 1; done
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
