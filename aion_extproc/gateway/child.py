@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 import structlog
@@ -33,12 +34,14 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """What to run. `heartbeat`: the command takes `--heartbeat FD` and beats on it. `stdin` is written and closed."""
+    """What to run. `heartbeat`: the command takes `--heartbeat FD` and beats on it. `stdin` is written and closed.
+    `shown`: makes what a start's output goes through, line by line; without it nobody reads it."""
 
     name: str
     command: Sequence[str]
     stdin: bytes = b""
     heartbeat: bool = False
+    shown: Callable[[], Callable[[bytes], bytes]] | None = None
     died: Callable[[str], None] | None = None  # told the name of each process that ended without being asked
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
@@ -119,11 +122,15 @@ class Child:
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if self.stdin else subprocess.DEVNULL,
-            stdout=sys.stderr,
+            stdout=sys.stderr if self.shown is None else subprocess.PIPE,
+            stderr=None if self.shown is None else subprocess.STDOUT,
             pass_fds=inherited,
             start_new_session=True,  # Ctrl-C goes to the supervisor alone, which knows the order
             preexec_fn=_die_with_parent,
         )
+        if self.shown is not None:
+            assert self.process.stdout is not None
+            Thread(target=_pass_on, args=(self.process.stdout, self.shown()), daemon=True).start()
         if write_end is not None:
             os.close(write_end)
         loop = asyncio.get_running_loop()
@@ -182,6 +189,13 @@ class Child:
 def _feed(pipe: IO[bytes], text: bytes) -> None:
     with contextlib.suppress(OSError), pipe:  # it died at once; the watcher says so
         pipe.write(text)
+
+
+def _pass_on(output: IO[bytes], shown: Callable[[bytes], bytes]) -> None:
+    with output:
+        for line in output:
+            sys.stderr.buffer.write(shown(line))
+            sys.stderr.buffer.flush()
 
 
 def _die_with_parent() -> None:

@@ -36,6 +36,7 @@ from aion_extproc.gateway.child import LAST_SECONDS, Child
 from aion_extproc.gateway.config_file import ConfigFile
 from aion_extproc.gateway.envoy import find_envoy
 from aion_extproc.gateway.envoy_admin import AdminError, EnvoyAdmin
+from aion_extproc.gateway.envoy_log import EnvoyLog
 from aion_extproc.gateway.files import Files, write_json
 from aion_extproc.gateway.generation import spec_of
 from aion_extproc.gateway.reload import Reload
@@ -103,7 +104,7 @@ class Supervisor:
             await asyncio.gather(self._ledger.start(assignment, 1), self._workers.start(assignment, gateway.workers))
         except WorkerError as error:
             raise StartError(str(error)) from None
-        self._envoy = Child("envoy", self._envoy_command(envoy))
+        self._envoy = Child("envoy", self._envoy_command(envoy), shown=lambda: EnvoyLog().line)
         await self._envoy.start()
         await self._wait(self._answers, "Envoy")
         for processes in (self._workers, self._ledger):

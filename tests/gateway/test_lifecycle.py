@@ -261,10 +261,12 @@ def test_whatever_dies_is_started_again(tmp_path: Path) -> None:
         body = {"model": "demo-small", "messages": USER}  # by its name, or it would be left out for a while
         for module in ("aion_extproc.demo.upstream", "aion_extproc.api.server", "bootstrap.json"):
             (pid,) = gateway.children(module)
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGSEGV if module == "bootstrap.json" else signal.SIGKILL)
             wait_for(partial(_another, gateway, module, pid))
             wait_for(lambda: _status(gateway, "GET", "/health") == 200)
             wait_for(lambda: _status(gateway, "POST", "/v1/chat/completions", body) == 200)
+        # What Envoy has to say goes through us (gateway/envoy_log.py).
+        assert "Caught Segmentation fault" in gateway.log
 
 
 def _another(gateway: Gateway, module: str, pid: int) -> bool:
