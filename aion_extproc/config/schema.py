@@ -51,6 +51,7 @@ class Gateway(Section):
     drain_timeout: Duration = 25.0  # with all that follows below the 30 s that Kubernetes waits
     worker_drain_timeout: Duration = 600.0
     worker_memory_bytes: Annotated[int, Field(ge=128 << 20)] = 1 << 30
+    envoy_memory_bytes: Annotated[int, Field(ge=128 << 20)] = 2 << 30
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Gateway:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -58,13 +59,19 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
     lost = details.startswith("ext_proc")
     if not error and lost:
         error = "worker_lost"
+    if details == "overload":
+        error = "overloaded"
     if not error:
         error = metadata_text(common.metadata, "stream_error")
     if facts is None:
         if common.upstream_cluster == "aion_api":
             return None
-        # Nobody has decided: the worker was lost, the client left while it was still sending, or this was no HTTP.
-        facts = Facts(error="" if lost or client_gone else "bad_http")
+        # Nobody has decided: the worker was lost, the client left while it was still sending, Envoy had no memory
+        # left, or this was no HTTP.
+        facts = Facts(error="" if lost or client_gone else error or "bad_http")
+    refused = metadata_text(common.metadata, "refused")
+    if refused and not facts.error:
+        facts = replace(facts, error=refused)  # a later attempt that could not be made: no model's fault
     # A provider that broke off before its answer began may still have sent bytes; then the status is Envoy's.
     began = common.HasField("time_to_first_upstream_rx_byte") and "before_response" not in details
     answered = began or details.startswith("via_upstream")

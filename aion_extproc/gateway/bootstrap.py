@@ -14,6 +14,7 @@ from envoy_data_plane.envoy.service.discovery import v3 as discovery
 
 from aion_extproc.gateway.clusters import own_clusters, process_endpoints, provider_clusters
 from aion_extproc.gateway.listener import metrics_listener, public_listener
+from aion_extproc.gateway.overload import overload_manager
 from aion_extproc.gateway.pack import config_source, pack, pipe
 from aion_extproc.gateway.routes import public_routes
 from aion_extproc.gateway.spec import Spec
@@ -38,6 +39,7 @@ def render_bootstrap(spec: Spec, ca_file: str | None = None) -> dict[str, Any]:
             admin=bootstrap.Admin(address=pipe(spec.envoy_admin_socket)),
             static_resources=static,
             dynamic_resources=dynamic,
+            overload_manager=overload_manager(spec.envoy_memory_bytes),
         )
     )
 

@@ -45,6 +45,8 @@ def local_replies() -> hcm.LocalReplyConfig:
         mappers += _both([flagged, _status("GE", 400)], message, retry_after, client_fault=False)
     client = [_status("GE", 400), _status("LE", 499)]
     mappers += _both(client, _BAD_HTTP, client_fault=True)
+    # "overload": there is no memory left (gateway/overload.py). Envoy sets no flag for it.
+    mappers += _both([_status("EQ", 503)], _DEFAULT, [_RETRY_AFTER], client_fault=False)
     mappers += _both([_status("GE", 500)], _DEFAULT, client_fault=False)
     return hcm.LocalReplyConfig(mappers=mappers)
 
@@ -110,5 +112,5 @@ def status_code(op: Literal["GE", "LE", "EQ"], status: int) -> accesslog.StatusC
     return accesslog.StatusCodeFilter(comparison=comparison)
 
 
-def _status(op: Literal["GE", "LE"], status: int) -> Filter:
+def _status(op: Literal["GE", "LE", "EQ"], status: int) -> Filter:
     return Filter(status_code_filter=status_code(op, status))

@@ -23,7 +23,8 @@ RESPONSE_HEADER = "x-aion-response"
 RESPONSE_PROCESS = "process"  # through aion.response
 RESPONSE_TRANSLATE = "translate"  # through aion.response, without which the client could not read it
 RESPONSE_STRIP_USAGE = "strip-usage"  # through the Lua filter that takes the unasked-for usage chunk out
-RESPONSE_TRANSLATE_STRIP = "translate+strip-usage"  # through both: which one has work to do the serving attempt says
+# Set on the answers of a chain that the client could not read as they come; never sent on.
+TRANSLATE_HEADER = "x-aion-translate"
 
 ENVOY_ADMIN_SOCKET = "envoy-admin.sock"  # beside the sockets of the workers and the API
 
@@ -113,6 +114,7 @@ class Spec:
     files: Files | None  # None: all is static, in the bootstrap
     usage: Literal["envoy", "ext_proc"]
     max_body_bytes: int
+    envoy_memory_bytes: int
     idle_timeout: float
     connect_timeout: float
     gcp_metadata_host: str = "metadata.google.internal"  # host[:port]
@@ -153,6 +155,7 @@ def make_spec(
         files=Files(run_dir) if from_files else None,
         usage=gateway.usage,
         max_body_bytes=gateway.max_body_bytes,
+        envoy_memory_bytes=gateway.envoy_memory_bytes,
         idle_timeout=gateway.idle_timeout,
         connect_timeout=gateway.connect_timeout,
         # The variable that Google's own libraries read.

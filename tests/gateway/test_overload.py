@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -64,6 +66,14 @@ def ask(gateway: Gateway, path: str) -> httpx.Response:
 def refused(gateway: Gateway, path: str) -> httpx.Response | None:
     answer = ask(gateway, path)
     return None if answer.status_code == 200 else answer
+
+
+def refused_at_once(gateway: Gateway, path: str) -> httpx.Response | None:
+    body = {"model": "gpt-small", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+    with contextlib.suppress(httpx.TimeoutException):  # it was taken, and waits for its provider
+        answer = httpx.post(gateway.url + path, json=body, timeout=0.5)
+        return answer if answer.status_code == 503 else None
+    return None
 
 
 def refused_with(gateway: Gateway, body: bytes) -> httpx.Response | None:
@@ -169,6 +179,41 @@ def test_a_client_that_does_not_read_holds_up_its_provider_and_fills_nobody(
                 assert resident(pid) < before[pid] + 20e6, Path(f"/proc/{pid}/cmdline").read_text()
             got += sum(map(len, chunks))
         assert got > count * len(text)
+
+
+def test_envoy_refuses_what_its_memory_has_no_room_for(tmp_path: Path) -> None:
+    """Each request is kept until its answer begins, for it may have to be sent again."""
+    answered = threading.Event()
+
+    def answer(request: Received) -> Answer:
+        if len(request.body) > 1_000_000:
+            assert answered.wait(60)
+        return as_asked(request)
+
+    content = [{"role": "user", "content": "x" * 20_000_000}]
+    large = json.dumps({"model": "gpt-small", "messages": content, "max_tokens": 5}).encode()
+    with (
+        Upstream(answer) as upstream,
+        running(tmp_path, two_providers(upstream, gateway={"envoy_memory_bytes": 200 << 20})) as gateway,
+        ThreadPoolExecutor(20) as pool,
+    ):
+        (envoy,) = gateway.children("bootstrap.json")
+        kept = [pool.submit(gateway.post, PATHS[0], large) for _ in range(4)]
+        wait_for(lambda: gateway.envoy_stat("cluster.provider_openai.upstream_rq_active") == len(kept))
+        more = [pool.submit(gateway.post, path, large) for path in PATHS for _ in range(8)]
+        for path in PATHS:
+            error = wait_for(partial(refused_at_once, gateway, path), 30)
+            assert (error.status_code, error.headers["retry-after"]) == (503, "1")
+            assert "(overload)" in error.json()["error"]["message"]
+        assert resident(envoy) < 450e6
+        answered.set()
+        assert [one.result().status_code for one in kept] == [200] * len(kept)
+        for one in more:
+            with contextlib.suppress(httpx.TransportError):  # its connection was closed while it was still sending
+                assert one.result().status_code in (200, 503)
+        wait_for(lambda: served(gateway))
+        assert any(row.error == "overloaded" for row in gateway.rows())
+        assert gateway.children("bootstrap.json") == [envoy]
 
 
 def stands_still(upstream: Upstream) -> bool:
