@@ -33,6 +33,11 @@ class AttemptExchange:
         self._headers: Mapping[str, str] = {}
         self._parts: list[bytes] = []
 
+    @property
+    def failed(self) -> list[tuple[str, str]]:
+        """(provider, model) of the attempts before this one."""
+        return [(step.provider, step.model) for step in self._chain.steps[: self._number - 1]]
+
     def headers(self, headers: Mapping[str, str], end_of_stream: bool) -> Refuse | None:
         """The headers as the attempt before left them."""
         self._headers = headers

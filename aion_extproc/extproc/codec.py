@@ -68,11 +68,15 @@ def refuse_message(reply: Refuse) -> pb.ProcessingResponse:
     return message
 
 
-def response_headers_message(wish: WantWhole | Watch) -> pb.ProcessingResponse:
-    """Go on to the body of the answer, chunk by chunk or held by Envoy and sent in one message."""
+def response_headers_message(wish: WantWhole | Watch | Amend) -> pb.ProcessingResponse:
+    """Go on to the body of the answer, chunk by chunk or held by Envoy and sent in one message. Amend: there is none,
+    and this is it."""
     message = pb.ProcessingResponse()
     message.response_headers.SetInParent()
-    if isinstance(wish, Watch):
+    if isinstance(wish, Amend):
+        _amend(message, message.response_headers.response, wish)
+        message.response_headers.response.status = pb.CommonResponse.CONTINUE_AND_REPLACE
+    elif isinstance(wish, Watch):
         if wish.set_headers or wish.remove_headers:
             mutation = message.response_headers.response.header_mutation
             _set_headers(mutation, wish.set_headers)
@@ -90,14 +94,7 @@ def response_headers_message(wish: WantWhole | Watch) -> pb.ProcessingResponse:
 def amend_message(reply: Amend) -> pb.ProcessingResponse:
     message = pb.ProcessingResponse()
     message.response_body.SetInParent()
-    if reply.set_headers or reply.remove_headers:
-        mutation = message.response_body.response.header_mutation
-        _set_headers(mutation, reply.set_headers)
-        mutation.remove_headers.extend(reply.remove_headers)
-    if reply.body is not None:
-        message.response_body.response.body_mutation.body = reply.body
-    if reply.metadata:
-        _fill(message.dynamic_metadata.fields[NAMESPACE].struct_value, reply.metadata)
+    _amend(message, message.response_body.response, reply)
     return message
 
 
@@ -124,6 +121,16 @@ def _set_headers(mutation: pb.HeaderMutation, headers: Headers | Iterable[tuple[
         option.header.key = name
         option.header.raw_value = value.encode("utf-8", "surrogateescape")
         option.append_action = _OVERWRITE
+
+
+def _amend(message: pb.ProcessingResponse, common: pb.CommonResponse, reply: Amend) -> None:
+    if reply.set_headers or reply.remove_headers:
+        _set_headers(common.header_mutation, reply.set_headers)
+        common.header_mutation.remove_headers.extend(reply.remove_headers)
+    if reply.body is not None:
+        common.body_mutation.body = reply.body
+    if reply.metadata:
+        _fill(message.dynamic_metadata.fields[NAMESPACE].struct_value, reply.metadata)
 
 
 def _fill(fields: Struct, metadata: Mapping[str, str]) -> None:

@@ -32,7 +32,12 @@ def sent_metadata(request: Request, sent: Outgoing, facts: Facts, request_id: st
         asked = encode_asked(
             Asked(facts.model, request.wants_usage, sent.tool_names, facts.input_tokens, request_id)
         )
-    return {"content_length": str(len(sent.body)), "dropped": ",".join(sent.dropped), "asked": asked}
+    return {
+        "content_length": str(len(sent.body)),
+        "dropped": ",".join(sent.dropped),
+        "asked": asked,
+        "translate": "1" if asked else "",
+    }
 
 
 def _usd(nano: int | None) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
+from aion_extproc.extproc.failed_attempts import FAILED
 from aion_extproc.extproc.journal import REPLAY
 from aion_extproc.extproc.logs import HEALTH_METHOD, LOGS_METHOD, Check, Logs
 from aion_extproc.extproc.process import Parts, Serving, main
@@ -21,6 +23,12 @@ _ASKED_AT = (1.0, 4.0, 10.0)
 
 async def serve(parts: Parts, beat: Callable[[], None]) -> None:
     """Until it is told to leave."""
+
+    def failed(news: dict[str, Any]) -> None:
+        models = [(str(provider), str(model)) for provider, model in news["models"]]
+        parts.failed.named(str(news["request"]), models, time.monotonic())
+
+    parts.bus.subscribe(FAILED, failed)
     logs = Logs(parts.sink.message)
     handlers = {LOGS_METHOD: logs.open, HEALTH_METHOD: lambda reply, _: Check(reply, True)}
     serving = Serving(parts, handlers, logs.leave, beat)

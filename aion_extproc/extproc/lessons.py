@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aion_extproc.accounting.facts import Facts
-from aion_extproc.accounting.row import AttemptRow, LedgerRow
+from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.recall import remember_answer
 from aion_extproc.extproc.sending import RETRIABLE
@@ -16,10 +16,9 @@ def learn(policy: Policy, row: LedgerRow, facts: Facts, now: float) -> None:
         remember_answer(policy, facts.session, facts.cache_ttl, row, now)
 
 
-def observation(row: LedgerRow | AttemptRow, facts: Facts, retry_after: float | None) -> Observation | None:
-    """How an attempt ended, for health; None where it tells nothing: a client that left, a request that was refused."""
-    if isinstance(row, AttemptRow):
-        return Observation(row.provider, row.model, False, row.error, retry_after)
+def observation(row: LedgerRow, facts: Facts, retry_after: float | None) -> Observation | None:
+    """How a request's last attempt ended, for health, which has heard of those before it (failed_attempts.py). None
+    where it tells nothing: a client that left, a request that was refused."""
     if not facts.model or facts.error:
         return None
     broke = row.outcome == "cut" and row.error not in ("client_gone", "idle_timeout")

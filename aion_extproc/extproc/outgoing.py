@@ -10,7 +10,6 @@ from aion_extproc.gateway.spec import (
     RESPONSE_PROCESS,
     RESPONSE_STRIP_USAGE,
     RESPONSE_TRANSLATE,
-    RESPONSE_TRANSLATE_STRIP,
 )
 from aion_extproc.providers import Kind, Provider
 from aion_extproc.wire.adapt import WORDS, adapt_chat, adapt_messages
@@ -78,15 +77,18 @@ def prepare(
 
 def way_back(request: Request, attempts: Iterable[tuple[Endpoint, str, Kind]], *, exact_cost: bool) -> str:
     """The way that the answer must take, a value of RESPONSE_HEADER or "" for none, whichever attempt (endpoint, model,
-    kind of provider) serves it. `exact_cost`: a JSON answer is held to put its cost in a header."""
-    translate = strip = False
-    for endpoint, model, kind in attempts:
-        if endpoint is not request.endpoint or _is_enclosed(endpoint, kind):
-            translate = True
-        elif _asks_usage(request, model, kind):
-            strip = True
-    if translate:
-        return RESPONSE_TRANSLATE_STRIP if strip else RESPONSE_TRANSLATE
+    kind of provider) serves it. `exact_cost`: a JSON answer is held to put its cost in a header.
+
+    Of a chain, what must be translated comes from a fallback cluster, where that has been done (gateway/attempts.py).
+    """
+    planned = list(attempts)
+    native = [
+        (model, kind) for endpoint, model, kind in planned
+        if endpoint is request.endpoint and not _is_enclosed(endpoint, kind)
+    ]
+    if len(planned) == 1 and not native:
+        return RESPONSE_TRANSLATE
+    strip = any(_asks_usage(request, model, kind) for model, kind in native)
     if request.endpoint is Endpoint.COUNT_TOKENS:
         return ""  # nothing to count: it is free
     if request.endpoint in UNCOUNTED:

@@ -26,6 +26,7 @@ from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.extproc.assignment import Assignment, load_assignment
 from aion_extproc.extproc.bus import Bus
+from aion_extproc.extproc.failed_attempts import FailedAttempts
 from aion_extproc.extproc.grpc_call import Handler
 from aion_extproc.extproc.grpc_server import GrpcServer
 from aion_extproc.extproc.lessons import learn, observation
@@ -69,13 +70,14 @@ class Parts:
         self.bus = Bus(socket.with_suffix(".bus"))
         self.health = SharedHealth(policy.health, self.bus)
         share_sessions(policy.sessions, self.bus, batch_seconds)
-        self.sink = LogSink(self.policies, self._ended)
+        self.failed = FailedAttempts(self.health.observed)
+        self.sink = LogSink(self.policies, self._ended, self.failed)
 
     def _ended(self, row: Row, facts: Facts, retry_after: float | None) -> None:
-        seen = observation(row, facts, retry_after)
-        if seen is not None:
-            self.health.observed(seen)
         if isinstance(row, LedgerRow):
+            seen = observation(row, facts, retry_after)
+            if seen is not None:
+                self.health.observed(seen)
             learn(self.policies.current, row, facts, time.monotonic())
             self.metrics.observe(row)
         else:

@@ -50,7 +50,8 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Amend:
-    """Let what was shown go on, or `body` in its place, with these headers (only while none has been sent)."""
+    """Let what was shown go on, or `body` in its place, with these headers (only while none has been sent). As the
+    reply to an answer that has headers only: with this body."""
 
     body: bytes | None = None  # None: as it is; b"": nothing of it
     set_headers: Headers = ()

@@ -14,7 +14,7 @@ from aion_extproc.accounting.facts import Facts, encode_usage
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.extproc.outgoing import UNCOUNTED
 from aion_extproc.extproc.policy import Policy
-from aion_extproc.extproc.replies import Amend, Headers, LetPass, Refuse, WantWhole, Watch
+from aion_extproc.extproc.replies import Amend, Headers, LetPass, WantWhole, Watch
 from aion_extproc.wire.answer import StreamUsage, TailUsage, answer_usage
 from aion_extproc.wire.compression import BadCompression, Decompressor, decompressor
 from aion_extproc.wire.endpoint import Endpoint
@@ -59,7 +59,7 @@ class ResponseExchange:
         self._cannot_unpack = ""
         self._told: tuple[Usage | None, bool] = (None, False)
 
-    def headers(self, headers: Mapping[str, str], end_of_stream: bool) -> LetPass | WantWhole | Watch | Refuse:
+    def headers(self, headers: Mapping[str, str], end_of_stream: bool) -> LetPass | WantWhole | Watch | Amend:
         status = headers.get(":status", "")
         self._status = int(status) if status.isdecimal() else 502
         self._content_type = headers.get("content-type", "")
@@ -90,12 +90,11 @@ class ResponseExchange:
             return Watch()
         return LetPass() if length.isdecimal() and int(length) > _LARGEST_HELD else WantWhole()
 
-    def _empty(self) -> Refuse:
-        """An answer that ended with its headers: there is no body to put an error into."""
+    def _empty(self) -> Amend:
+        """An answer that ended with its headers."""
         status = self._status if self._status >= 400 else 502
         body = upstream_error(status, b"", self._content_type, Format(self._facts.format), self._request_id)
-        metadata = {"refused": "bad_answer"} | ({} if self._status >= 400 else {"stream_error": "bad_answer"})
-        return Refuse(status, body, _JSON, metadata, details="aion_empty_answer")
+        return self._error(body, self._status, "" if self._status >= 400 else "bad_answer")
 
     def _to_be_translated(self, asked: Asked) -> LetPass | WantWhole | Watch:
         facts = self._facts

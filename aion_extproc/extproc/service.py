@@ -19,6 +19,7 @@ from aion_extproc.extproc.codec import (
     refuse_message,
     response_headers_message,
 )
+from aion_extproc.extproc.failed_attempts import Models
 from aion_extproc.extproc.grpc_call import Call, Handler, Reply
 from aion_extproc.extproc.journal import Journal
 from aion_extproc.extproc.load import Load, Share
@@ -35,18 +36,25 @@ MESSAGE_LIMIT = 1 << 30
 
 
 class Service:
-    """The gRPC services of a worker. `classified` is told how long a classification took, in seconds.
+    """The gRPC services of a worker. `classified` is told how long a classification took, in seconds; `failed`, that
+    these attempts of a request have failed.
 
     Logs go to `sink`; those that go to another process first, and are sent here in case that one dies, to `journal`.
     """
 
     def __init__(
-        self, policies: Policies, classified: Callable[[float], None], sink: LogSink, journal: Journal
+        self,
+        policies: Policies,
+        classified: Callable[[float], None],
+        failed: Callable[[str, Models], None],
+        sink: LogSink,
+        journal: Journal,
     ) -> None:
         self.policies = policies
         self.serving = True
         self.load = Load(policies.newest.worker_open_requests, policies.newest.worker_open_bytes)
         self.classified = classified
+        self.failed = failed
         self._logs = Logs(sink.message)
         self._second_logs = Logs(lambda message: journal.keep(message, time.monotonic()))
 
@@ -64,8 +72,12 @@ class Service:
     def _log(self, reply: Reply, headers: Mapping[str, str]) -> Call:
         return (self._second_logs if headers.get(SECOND_HEADER) else self._logs).open(reply, headers)
 
-    def answer(self, metadata: pb.Metadata) -> ResponseExchange:
+    def answer(self, metadata: pb.Metadata, *, marked: bool) -> ResponseExchange | None:
+        """None: it is not for this filter. `marked`: in the one through which go the answers of a chain that must be
+        translated, and no others; a request without a chain has a route that says so."""
         text, translation = metadata_text(metadata, "facts"), metadata_text(metadata, "asked")
+        if marked != bool(translation and metadata_text(metadata, "chain")):
+            return None
         asked = decode_asked(translation) if translation else None
         facts = decode(text) if text else Facts()
         return ResponseExchange(self.policies.of(facts), facts, asked, int(time.time()))
@@ -133,10 +145,12 @@ class _Attempt:
         message = pb.ProcessingRequest.FromString(data)
         decided: Proceed | Refuse | None
         if message.HasField("request_headers"):
-            headers = message.request_headers
+            headers = header_map(message.request_headers.headers)
             number = int(attribute(message, "upstream.request_attempt_count"))
             self._exchange = self._service.attempt(message.metadata_context, number)
-            decided = self._exchange.headers(header_map(headers.headers), headers.end_of_stream)
+            if self._exchange.failed:
+                self._service.failed(headers.get("x-request-id", ""), self._exchange.failed)
+            decided = self._exchange.headers(headers, message.request_headers.end_of_stream)
         else:
             assert self._exchange is not None  # Envoy sends the headers first
             body = message.request_body  # trailers end a body that had no last part
@@ -154,6 +168,8 @@ class _Attempt:
 class _Answer:
     """The response phase of one exchange."""
 
+    _MARKED = False
+
     def __init__(self, service: Service, reply: Reply) -> None:
         self._service = service
         self._exchange: ResponseExchange | None = None
@@ -162,16 +178,15 @@ class _Answer:
     def message(self, data: bytes) -> None:
         message = pb.ProcessingRequest.FromString(data)
         if message.HasField("response_headers"):
-            self._exchange = self._service.answer(message.metadata_context)
+            self._exchange = exchange = self._service.answer(message.metadata_context, marked=self._MARKED)
             headers = message.response_headers
-            wish = self._exchange.headers(header_map(headers.headers), headers.end_of_stream)
+            wish = exchange.headers(header_map(headers.headers), headers.end_of_stream) if exchange else LetPass()
             if isinstance(wish, LetPass):
                 self._reply.end()  # safe here: nothing of the body has been sent to us yet
-            elif isinstance(wish, Refuse):
-                self._reply.send(refuse_message(wish).SerializeToString())
-                self._reply.end()
             else:
                 self._reply.send(response_headers_message(wish).SerializeToString())
+                if headers.end_of_stream:
+                    self._reply.end()
         elif message.HasField("response_body"):
             assert self._exchange is not None  # Envoy sends the headers first
             body = message.response_body
@@ -186,10 +201,17 @@ class _Answer:
         pass
 
 
+class _MarkedAnswer(_Answer):
+    """The same of a chain."""
+
+    _MARKED = True
+
+
 _PHASES: Mapping[str, Callable[[Service, Reply], Call]] = {
     "request": _Request,
     "attempt": _Attempt,
     "response": _Answer,
+    "translate": _MarkedAnswer,
 }
 
 

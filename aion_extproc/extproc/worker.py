@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from aion_extproc.extproc.failed_attempts import FAILED, FailedAttempts, Models
 from aion_extproc.extproc.journal import REPLAY, Journal
 from aion_extproc.extproc.log_sink import LogSink
 from aion_extproc.extproc.process import Parts, Serving, main
@@ -18,11 +19,16 @@ from aion_extproc.extproc.service import Service
 async def serve(parts: Parts, beat: Callable[[], None]) -> None:
     """Until it is told to leave."""
     journal = Journal()
-    service = Service(parts.policies, parts.metrics.classified, parts.sink, journal)
+
+    def failed(request_id: str, models: Models) -> None:
+        parts.bus.publish(FAILED, {"request": request_id, "models": models}, True)
+
+    service = Service(parts.policies, parts.metrics.classified, failed, parts.sink, journal)
 
     async def replay() -> None:
         # The one that died has counted what it had seen, so only rows are made.
-        sink = LogSink(parts.policies, lambda row, facts, retry_after: parts.writer.put(row))
+        untold = FailedAttempts(lambda _: None)
+        sink = LogSink(parts.policies, lambda row, facts, retry_after: parts.writer.put(row), untold)
         for message in journal.messages():
             sink.message(message)
             await asyncio.sleep(0)  # requests come first

@@ -21,6 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
 from envoy_data_plane.google.protobuf import Any
 
+from aion_extproc.gateway.answers import response_filter, translate_filter
 from aion_extproc.gateway.cloud_auth import listener_filters
 from aion_extproc.gateway.files import Files
 from aion_extproc.gateway.header_values import content_length, set_header
@@ -93,7 +94,8 @@ def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
             # Answers pass the filters from the last to the first: what is stripped has been counted before.
             _filter(ERROR_FILTER, pack(_script("error_shape.lua"))),
             _filter(STRIP_FILTER, pack(_script("usage_chunk.lua"))),
-            _filter(RESPONSE_FILTER, pack(_response_filter())),
+            _filter(RESPONSE_FILTER, pack(response_filter())),
+            _filter("aion.translate", pack(translate_filter())),
             _filter("envoy.filters.http.header_mutation", pack(_header_mutation())),
             *([_filter("envoy.filters.http.ai_protocol_manager", _usage_filter())] if spec.usage == "envoy" else []),
             _filter("envoy.filters.http.router", pack(_router())),
@@ -147,31 +149,6 @@ def _request_filter() -> ext_proc.ExternalProcessor:
         processing_mode=whole_request(),
         mutation_rules=any_header(),
         metadata_options=ext_proc.MetadataOptions(receiving_namespaces=namespaces(NAMESPACE)),
-    )
-
-
-def _response_filter() -> ext_proc.ExternalProcessor:
-    skip = ext_proc.ProcessingModeHeaderSendMode.SKIP
-    return ext_proc.ExternalProcessor(
-        grpc_service=workers("response"),
-        stat_prefix="response",
-        # The answer is whole without us: only the exact cost in a header would be lost.
-        failure_mode_allow=True,
-        message_timeout=seconds(5),
-        allow_mode_override=True,
-        # Off until a route turns it on: an error that Envoy answers before there is a route (bad HTTP) must not wait
-        # for us, for its connection does not.
-        processing_mode=ext_proc.ProcessingMode(
-            request_header_mode=skip,
-            request_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
-            request_trailer_mode=skip,
-            response_header_mode=skip,
-            response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
-            response_trailer_mode=skip,
-        ),
-        metadata_options=ext_proc.MetadataOptions(
-            forwarding_namespaces=namespaces(NAMESPACE), receiving_namespaces=namespaces(NAMESPACE)
-        ),
     )
 
 

@@ -9,6 +9,7 @@ from envoy_data_plane.envoy.extensions.filters.http.lua import v3 as lua
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any
 
+from aion_extproc.gateway.answers import whole_answer
 from aion_extproc.gateway.clusters import API_CLUSTER
 from aion_extproc.gateway.pack import pack, pack_fields, seconds
 from aion_extproc.gateway.spec import (
@@ -17,7 +18,6 @@ from aion_extproc.gateway.spec import (
     RESPONSE_PROCESS,
     RESPONSE_STRIP_USAGE,
     RESPONSE_TRANSLATE,
-    RESPONSE_TRANSLATE_STRIP,
     Spec,
 )
 
@@ -39,15 +39,14 @@ def public_routes(spec: Spec) -> route.RouteConfiguration:
         _api_route(route.RouteMatch(path="/v1/backends")),
         _api_route(route.RouteMatch(path_separated_prefix="/aion")),
     ]
-    shown = {RESPONSE_FILTER: _show_answer()}
+    shown = {RESPONSE_FILTER: _shown(must=False)}
     # Of a translation: an error is better than an answer that the client cannot read.
-    must_show = {RESPONSE_FILTER: _show_answer(must=True)}
+    must_show = {RESPONSE_FILTER: _shown(must=True)}
     # Where Envoy does not count tokens, every answer is shown to us.
     others = {} if spec.usage == "envoy" else shown
     providers = [
         _provider_route("process", RESPONSE_PROCESS, spec, {**shown, STRIP_FILTER: _lua_off()}),
         _provider_route("translate", RESPONSE_TRANSLATE, spec, {**must_show, STRIP_FILTER: _lua_off()}),
-        _provider_route("translate_strip_usage", RESPONSE_TRANSLATE_STRIP, spec, must_show),
         _provider_route("strip_usage", RESPONSE_STRIP_USAGE, spec, others),
         _provider_route("untouched", None, spec, {**others, STRIP_FILTER: _lua_off()}),
     ]
@@ -125,17 +124,8 @@ def _ext_proc_off() -> Any:
     return pack(ext_proc.ExtProcPerRoute(disabled=True))
 
 
-def _show_answer(must: bool = False) -> Any:
-    send, skip = ext_proc.ProcessingModeHeaderSendMode.SEND, ext_proc.ProcessingModeHeaderSendMode.SKIP
-    mode = ext_proc.ProcessingMode(
-        request_header_mode=skip,
-        request_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
-        request_trailer_mode=skip,
-        response_header_mode=send,
-        response_body_mode=ext_proc.ProcessingModeBodySendMode.STREAMED,
-        response_trailer_mode=skip,
-    )
-    overrides = ext_proc.ExtProcOverrides(processing_mode=mode, failure_mode_allow=not must)
+def _shown(*, must: bool) -> Any:
+    overrides = ext_proc.ExtProcOverrides(processing_mode=whole_answer(), failure_mode_allow=not must)
     return pack(ext_proc.ExtProcPerRoute(overrides=overrides))
 
 

@@ -15,6 +15,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, SettingsAcknowledged, StreamEnded
 
+from aion_extproc.extproc.failed_attempts import FailedAttempts
 from aion_extproc.extproc.grpc_server import GrpcServer
 from aion_extproc.extproc.http2 import GOAWAY, HEADERS, PREFACE, PROTOCOL_ERROR, SETTINGS, frame
 from aion_extproc.extproc.journal import Journal
@@ -348,7 +349,8 @@ async def test_a_second_start_takes_the_path_over(path: Path) -> None:
 
 
 async def test_health(path: Path) -> None:
-    service = Service(Policies(OPEN), lambda seconds: None, LogSink(Policies(OPEN), lambda *_: None), Journal())
+    sink = LogSink(Policies(OPEN), lambda *_: None, FailedAttempts(lambda _: None))
+    service = Service(Policies(OPEN), lambda seconds: None, lambda *_: None, sink, Journal())
     server = GrpcServer(service.handlers(), MESSAGE_LIMIT)
     await server.start(path)
     async with client(path) as channel:
