@@ -56,6 +56,7 @@ class FailedAttempt:
     error: str
     latency_ms: float
     retry_after: float | None = None  # seconds
+    ours: bool = False  # no provider's doing: it was not asked
 
 
 def settle_attempts(

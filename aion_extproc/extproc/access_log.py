@@ -12,21 +12,10 @@ from aion_extproc.accounting.settle import FailedAttempt, Finished
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.extproc import envoy_pb2 as pb
 from aion_extproc.extproc.codec import metadata_text
-from aion_extproc.gateway.spec import USAGE_NAMESPACE
+from aion_extproc.extproc.ended import FLAGS, WORKER_LOST, how_it_ended
+from aion_extproc.gateway.spec import ENDED_HEADER, FALLBACK_CLUSTER, USAGE_NAMESPACE
 
 _COMPLETE = 1  # TokenUsage.extraction_status
-# Envoy's flag → our code for it. A flag is set by Envoy itself, never for a status that the provider sent.
-_ERRORS = (
-    ("upstream_connection_failure", "connect_failed"),
-    ("dns_resolution_failure", "dns_failed"),
-    ("no_healthy_upstream", "no_healthy_upstream"),
-    ("upstream_connection_termination", "upstream_closed"),
-    ("upstream_remote_reset", "upstream_reset"),
-    ("upstream_protocol_error", "upstream_protocol_error"),
-    ("upstream_request_timeout", "upstream_timeout"),
-    ("stream_idle_timeout", "idle_timeout"),
-    ("upstream_overflow", "overflow"),
-)
 
 
 def read_attempt(entry: pb.HTTPAccessLogEntry) -> FailedAttempt | None:
@@ -35,7 +24,11 @@ def read_attempt(entry: pb.HTTPAccessLogEntry) -> FailedAttempt | None:
     if common.access_log_type != pb.UpstreamEnd:
         return None
     status = entry.response.response_code.value
-    error = _flagged(common) or (f"provider_{status}" if status else "upstream_reset")
+    by_fallback = common.upstream_cluster == FALLBACK_CLUSTER
+    error, ours = how_it_ended(entry.response.response_headers.get(ENDED_HEADER, "") if by_fallback else "")
+    if error and not ours:
+        status = 0  # it is the fallback listener's, in the provider's place
+    error = error or _flagged(common) or (f"provider_{status}" if status else "upstream_reset")
     return FailedAttempt(
         request_id=entry.request.request_id,
         at_ms=common.start_time.ToMilliseconds(),
@@ -43,6 +36,7 @@ def read_attempt(entry: pb.HTTPAccessLogEntry) -> FailedAttempt | None:
         error=error,
         latency_ms=_milliseconds(common.duration),
         retry_after=_retry_after(entry.response),
+        ours=ours,
     )
 
 
@@ -58,7 +52,7 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
         client_gone = flags.downstream_connection_termination or flags.downstream_remote_reset
     lost = details.startswith("ext_proc")
     if not error and lost:
-        error = "worker_lost"
+        error = WORKER_LOST
     if details == "overload":
         error = "overloaded"
     if not error:
@@ -106,7 +100,7 @@ def _flagged(common: pb.AccessLogCommon) -> str:
     if not common.HasField("response_flags"):  # set only where something went wrong
         return ""
     flags = common.response_flags
-    return next((code for flag, code in _ERRORS if getattr(flags, flag)), "")
+    return next((code for flag, _, code in FLAGS if getattr(flags, flag)), "")
 
 
 def _retry_after(response: pb.HTTPResponseProperties) -> float | None:

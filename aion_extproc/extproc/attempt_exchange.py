@@ -1,6 +1,6 @@
 """A later attempt of a chain: the request as an earlier attempt was sent it in, the one for this model out. No I/O.
 
-Envoy runs this on the way to a fallback cluster, in any worker: all that is needed comes with the request.
+Envoy's fallback listener asks any worker for it: all that is needed comes with the request.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from dataclasses import replace
 from aion_extproc.accounting.facts import Facts
 from aion_extproc.extproc.chain import Chain, restore
 from aion_extproc.extproc.decided import decided_metadata, sent_metadata
+from aion_extproc.extproc.ended import DETAILS_PREFIX
+from aion_extproc.extproc.fallback_answer import encode_served
 from aion_extproc.extproc.outgoing import prepare, serving_endpoint
 from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.replies import Proceed, Refuse
 from aion_extproc.extproc.upstream_headers import listed, private_headers, upstream_headers
+from aion_extproc.gateway.spec import UPSTREAM_HEADER
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.errors import RequestError, error_body
 from aion_extproc.wire.format import Format
@@ -82,21 +85,25 @@ class AttemptExchange:
         )
         removed = private_headers([*self._headers, *client], provider, endpoint)
         kept = tuple((name, value) for name, value in chain.anthropic if name not in removed)
+        metadata = decided_metadata(facts, step) | sent_metadata(request, sent, facts, request_id)
+        length = metadata.pop("content_length")
+        cluster = self._policy.cluster(provider.name)
         return Proceed(
-            set_headers=(*headers, *kept),
+            set_headers=((UPSTREAM_HEADER, cluster), *headers, *kept),
             remove_headers=removed,
             body=sent.body,
-            clusters=(),
-            metadata=decided_metadata(facts, step) | sent_metadata(request, sent, facts, request_id),
+            clusters=(cluster,),
+            # For Envoy, in the fallback listener; the rest goes back with the answer.
+            metadata={"content_length": length, "format": facts.format, "served": encode_served(metadata)},
         )
 
     def _refuse(self, error: RequestError) -> Refuse:
-        """The end of the chain: Envoy tries nothing else after what a filter answers by itself."""
+        """To the router of the chain it is an answer after which it tries the next."""
         format = Format(self._facts.format)
         return Refuse(
             status=503,
             body=error_body(error, format, self._headers.get("x-request-id", "")),
             headers=(("content-type", "application/json"),),
-            metadata={"refused": error.code, "asked": ""},
-            details=f"aion_{error.code}",
+            metadata={"refused": error.code, "served": encode_served({"refused": error.code, "asked": ""})},
+            details=f"{DETAILS_PREFIX}{error.code}",
         )

@@ -64,8 +64,8 @@ def restorable(request: Request) -> Mapping[str, Any] | None:
     not come back as the client wrote them."""
     found = {name: request.body[name] for name in SETTINGS if name in request.body}
     try:
-        written = orjson.dumps(found)
-    except orjson.JSONEncodeError:  # half a surrogate pair, which cannot be written down
+        written = orjson.dumps([found])  # a level down, as in the chain
+    except orjson.JSONEncodeError:  # half a surrogate pair, or too many levels: it cannot be written down
         return None
     return found if len(written) <= _MOST_RESTORED and not _ROUNDED.search(written) else None
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from google.protobuf.struct_pb2 import Struct, Value
 
 from aion_extproc.extproc import envoy_pb2 as pb
-from aion_extproc.extproc.replies import Amend, Headers, Proceed, Refuse, WantWhole, Watch
+from aion_extproc.extproc.replies import Amend, Headers, LetPass, Proceed, Refuse, WantWhole, Watch
 from aion_extproc.gateway.spec import NAMESPACE
 
 # Far below gRPC's message limit, and small enough that Envoy's flow control works on it.
@@ -48,9 +48,9 @@ def proceed_messages(reply: Proceed) -> Iterator[pb.ProcessingResponse]:
 def _priority_groups(clusters: tuple[str, ...]) -> Value:
     """One group for each cluster in order. The same few chains come again and again."""
     groups = Value()
-    for cluster in clusters:
+    for number, cluster in enumerate(clusters, 1):
         group = groups.list_value.values.add().struct_value
-        group.fields["name"].string_value = cluster
+        group.fields["name"].string_value = str(number)
         entry = group.fields["clusters"].list_value.values.add().struct_value
         entry.fields["cluster_name"].string_value = cluster
         entry.fields["weight"].number_value = 1
@@ -68,23 +68,21 @@ def refuse_message(reply: Refuse) -> pb.ProcessingResponse:
     return message
 
 
-def response_headers_message(wish: WantWhole | Watch | Amend) -> pb.ProcessingResponse:
-    """Go on to the body of the answer, chunk by chunk or held by Envoy and sent in one message. Amend: there is none,
-    and this is it."""
+def response_headers_message(wish: LetPass | WantWhole | Watch | Amend) -> pb.ProcessingResponse:
+    """Go on to the body of the answer: without us, chunk by chunk, or held by Envoy and sent in one message. Amend:
+    there is none, and this is it."""
     message = pb.ProcessingResponse()
     message.response_headers.SetInParent()
+    _tell(message, message.response_headers.response, wish)
     if isinstance(wish, Amend):
-        _amend(message, message.response_headers.response, wish)
+        if wish.body is not None:
+            message.response_headers.response.body_mutation.body = wish.body
         message.response_headers.response.status = pb.CommonResponse.CONTINUE_AND_REPLACE
-    elif isinstance(wish, Watch):
-        if wish.set_headers or wish.remove_headers:
-            mutation = message.response_headers.response.header_mutation
-            _set_headers(mutation, wish.set_headers)
-            mutation.remove_headers.extend(wish.remove_headers)
-    else:
+    elif not isinstance(wish, Watch):
+        whole = isinstance(wish, WantWhole)
         mode = message.mode_override
         mode.response_header_mode = pb.ProcessingMode.SEND
-        mode.response_body_mode = pb.ProcessingMode.BUFFERED
+        mode.response_body_mode = pb.ProcessingMode.BUFFERED if whole else pb.ProcessingMode.NONE
         mode.request_header_mode = pb.ProcessingMode.SKIP
         mode.request_trailer_mode = pb.ProcessingMode.SKIP
         mode.response_trailer_mode = pb.ProcessingMode.SKIP
@@ -94,16 +92,18 @@ def response_headers_message(wish: WantWhole | Watch | Amend) -> pb.ProcessingRe
 def amend_message(reply: Amend) -> pb.ProcessingResponse:
     message = pb.ProcessingResponse()
     message.response_body.SetInParent()
-    _amend(message, message.response_body.response, reply)
+    _tell(message, message.response_body.response, reply)
+    if reply.body is not None:
+        message.response_body.response.body_mutation.body = reply.body
     return message
 
 
-def attribute(message: pb.ProcessingRequest, name: str) -> float:
-    """An attribute that is a number; 0 where Envoy sent none of that name."""
+def attribute(message: pb.ProcessingRequest, name: str) -> str:
+    """An attribute that is a text; "" where Envoy sent none of that name."""
     for attributes in message.attributes.values():
         if name in attributes.fields:
-            return attributes.fields[name].number_value
-    return 0
+            return attributes.fields[name].string_value
+    return ""
 
 
 def metadata_text(metadata: pb.Metadata, key: str) -> str:
@@ -123,12 +123,12 @@ def _set_headers(mutation: pb.HeaderMutation, headers: Headers | Iterable[tuple[
         option.append_action = _OVERWRITE
 
 
-def _amend(message: pb.ProcessingResponse, common: pb.CommonResponse, reply: Amend) -> None:
+def _tell(
+    message: pb.ProcessingResponse, common: pb.CommonResponse, reply: LetPass | WantWhole | Watch | Amend
+) -> None:
     if reply.set_headers or reply.remove_headers:
         _set_headers(common.header_mutation, reply.set_headers)
         common.header_mutation.remove_headers.extend(reply.remove_headers)
-    if reply.body is not None:
-        common.body_mutation.body = reply.body
     if reply.metadata:
         _fill(message.dynamic_metadata.fields[NAMESPACE].struct_value, reply.metadata)
 

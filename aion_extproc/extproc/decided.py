@@ -36,7 +36,6 @@ def sent_metadata(request: Request, sent: Outgoing, facts: Facts, request_id: st
         "content_length": str(len(sent.body)),
         "dropped": ",".join(sent.dropped),
         "asked": asked,
-        "translate": "1" if asked else "",
     }
 
 

@@ -75,6 +75,8 @@ class FailedAttempts:
         known = zip(request.attempts, request.models, strict=False)
         for attempt, (provider, model) in list(known)[request.told :]:
             request.told += 1
+            if attempt.ours:
+                continue
             self._tell(Observation(provider, model, False, attempt.error, attempt.retry_after))
 
     def _forget(self, now: float) -> None:

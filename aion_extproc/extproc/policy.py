@@ -15,7 +15,7 @@ from aion_extproc.catalog.model import Model
 from aion_extproc.classify.classification import Thresholds
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.config.schema import Settings
-from aion_extproc.gateway.spec import cluster_name, fallback_cluster_name
+from aion_extproc.gateway.spec import cluster_name
 from aion_extproc.providers import Provider, configure
 from aion_extproc.routing.candidates import Tables
 from aion_extproc.routing.chains import PinnedChain, PinnedStep
@@ -62,10 +62,6 @@ class Policy:
     def cluster(self, provider: str) -> str:
         """Envoy's cluster for requests that are ready to be sent there."""
         return cluster_name(provider, self.revisions.get(provider, 0))
-
-    def fallback_cluster(self, provider: str) -> str:
-        """The one that has each attempt rewritten on its way."""
-        return fallback_cluster_name(provider, self.revisions.get(provider, 0))
 
     def caller(self, key: str) -> Caller | None:
         """Whose key this is; None: nobody's. The look-up is by digest, so its time tells nothing of the key."""

@@ -31,29 +31,32 @@ class Refuse:
 
 
 @dataclass(frozen=True, slots=True)
-class LetPass:
+class _Told:
+    """Headers to set and to remove (only while none has been sent), and metadata."""
+
+    set_headers: Headers = ()
+    remove_headers: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LetPass(_Told):
     """The answer flows on without us."""
 
 
 @dataclass(frozen=True, slots=True)
-class WantWhole:
+class WantWhole(_Told):
     """Hold the answer until all of it is here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(_Told):
     """Show us the answer chunk by chunk."""
-
-    set_headers: Headers = ()
-    remove_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Amend:
-    """Let what was shown go on, or `body` in its place, with these headers (only while none has been sent). As the
-    reply to an answer that has headers only: with this body."""
+class Amend(_Told):
+    """Let what was shown go on, or `body` in its place. As the reply to an answer that has headers only: with this
+    body."""
 
     body: bytes | None = None  # None: as it is; b"": nothing of it
-    set_headers: Headers = ()
-    remove_headers: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)

@@ -194,8 +194,8 @@ class ResponseExchange:
         # A redirection would lead the client, with its key for us, past us.
         shown = status if status >= 400 else 502
         return Amend(
-            body,
-            (*_JSON, (":status", str(shown))),
+            body=body,
+            set_headers=(*_JSON, (":status", str(shown))),
             remove_headers=_OF_THE_ORIGINAL,
             metadata={"stream_error": code} if code else {},
         )
@@ -204,9 +204,9 @@ class ResponseExchange:
         usage = answer_usage(data, Endpoint(self._facts.endpoint).format)
         headers, removed = (_JSON, _OF_THE_ORIGINAL) if translated is not None else ((), ())
         if usage is None:
-            return Amend(translated, headers, removed)
+            return Amend(headers, removed, body=translated)
         metadata = {"usage": encode_usage(usage, complete=True)}
-        return Amend(translated, headers + self._cost_headers(self._facts, usage), removed, metadata)
+        return Amend(headers + self._cost_headers(self._facts, usage), removed, metadata, translated)
 
     def _cost_headers(self, facts: Facts, usage: Usage) -> Headers:
         catalog = self._policy.catalog

@@ -7,15 +7,19 @@ from collections.abc import Iterator, Mapping
 from aion_extproc.accounting.facts import Facts
 from aion_extproc.extproc.chain import Chain, Step, encode_chain, restorable
 from aion_extproc.extproc.decided import decided_metadata, sent_metadata
-from aion_extproc.extproc.outgoing import Outgoing, serving_endpoint, way_back
+from aion_extproc.extproc.outgoing import Outgoing, prepare, serving_endpoint, way_back
 from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.replies import Headers, Proceed
 from aion_extproc.extproc.upstream_headers import ANTHROPIC_PREFIX, private_headers, upstream_headers
-from aion_extproc.gateway.spec import RESPONSE_HEADER
+from aion_extproc.gateway.spec import FALLBACK_CLUSTER, RESPONSE_HEADER
 from aion_extproc.providers import Provider
 from aion_extproc.routing.decision import Attempt, Decision
 from aion_extproc.wire.endpoint import Endpoint
+from aion_extproc.wire.errors import RequestError
+from aion_extproc.wire.format import Format
 from aion_extproc.wire.request import Request
+from aion_extproc.wire.translate.screening import is_plain
+from aion_extproc.wire.translate.target import ChatTarget, MessagesTarget
 
 # What may go well elsewhere, beside all 5xx: our key there (401, 403), our credit (402), a model that is not there
 # (404), time (408), limits (429). What is wrong with the request itself would fail again.
@@ -30,7 +34,7 @@ def send(
     """`sent`: the first attempt's request; `client`: the client's headers."""
     model = decision.model
     provider = policy.providers[model.provider]
-    attempts = [(decision.attempts[0], provider, sent.endpoint), *_standing_by(request, decision, policy)]
+    attempts = [(decision.attempts[0], provider, sent.endpoint), *_standing_by(request, decision, sent, policy)]
     restored = restorable(request) if sent.reversible and len(attempts) > 1 else None
     if restored is None and provider.signing == "gcp":
         del attempts[1:]  # it cannot be written on its way out, so nobody could write another one
@@ -44,9 +48,9 @@ def send(
     body, clusters = sent.body, [policy.cluster(provider.name)]
     if len(attempts) > 1:
         if restored is None:
-            body, clusters = request.raw, [policy.fallback_cluster(provider.name)]
+            body, clusters = request.raw, [FALLBACK_CLUSTER]
             metadata["content_length"] = str(len(body))
-        clusters += [policy.fallback_cluster(provider.name) for _, provider, _ in attempts[1:]]
+        clusters += [FALLBACK_CLUSTER] * (len(attempts) - 1)
         anthropic = tuple((name, value) for name, value in client.items() if name.startswith(ANTHROPIC_PREFIX))
         metadata["chain"] = encode_chain(Chain(request.endpoint.value, query, anthropic, restored, steps))
         usual = policy.first_byte_timeout if request.stream else policy.answer_timeout
@@ -70,13 +74,41 @@ def step_of(attempt: Attempt, endpoint: Endpoint) -> Step:
     return Step(model.provider, model.id, model.tier, cost, savings)
 
 
-def _standing_by(request: Request, decision: Decision, policy: Policy) -> Iterator[_Planned]:
-    """The attempts after the first, as far as they can be made."""
+def _standing_by(request: Request, decision: Decision, sent: Outgoing, policy: Policy) -> Iterator[_Planned]:
+    """The attempts after the first, those left out that cannot be told the request: it is written only when an attempt
+    is made, and the chain would end there."""
+    plain: dict[Endpoint, bool] = {}
+    told: dict[tuple[Endpoint, ChatTarget | MessagesTarget], bool] = {}
     for attempt in decision.attempts[1:]:
-        provider = policy.providers[attempt.model.provider]
+        model, provider = attempt.model, policy.providers[attempt.model.provider]
         endpoint = serving_endpoint(request.endpoint, provider)
-        if endpoint is not None:
-            yield attempt, provider, endpoint
+        if endpoint is None:
+            continue
+        if endpoint not in plain:
+            plain[endpoint] = is_plain(request, endpoint)
+        if not plain[endpoint]:
+            if not told:
+                first = decision.model
+                told[sent.endpoint, _target(sent.endpoint, first.id, policy.providers[first.provider])] = True
+            target = endpoint, _target(endpoint, model.id, provider)
+            if target not in told:
+                told[target] = _can_be_told(request, endpoint, model.id, provider)
+            if not told[target]:
+                continue
+        yield attempt, provider, endpoint
+
+
+def _target(endpoint: Endpoint, model: str, provider: Provider) -> ChatTarget | MessagesTarget:
+    """What decides whether a request can be written for a model."""
+    return provider.kind.messages(model) if endpoint.format is Format.ANTHROPIC else provider.kind.chat(model)
+
+
+def _can_be_told(request: Request, endpoint: Endpoint, model: str, provider: Provider) -> bool:
+    try:
+        prepare(request, endpoint, model, provider, ())
+    except RequestError:
+        return False
+    return True
 
 
 def _retry_headers(attempts: int, first_byte_timeout: float) -> Headers:

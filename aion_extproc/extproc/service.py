@@ -20,6 +20,7 @@ from aion_extproc.extproc.codec import (
     response_headers_message,
 )
 from aion_extproc.extproc.failed_attempts import Models
+from aion_extproc.extproc.fallback_answer import FALLBACK_KEY, Wish, by_fallback, decode_served
 from aion_extproc.extproc.grpc_call import Call, Handler, Reply
 from aion_extproc.extproc.journal import Journal
 from aion_extproc.extproc.load import Load, Share
@@ -29,7 +30,15 @@ from aion_extproc.extproc.policy import Policies
 from aion_extproc.extproc.replies import LetPass, Proceed, Refuse
 from aion_extproc.extproc.request_exchange import RequestExchange
 from aion_extproc.extproc.response_exchange import ResponseExchange
-from aion_extproc.gateway.spec import SECOND_HEADER
+from aion_extproc.gateway.spec import (
+    ATTEMPT_HEADER,
+    CHAIN_HEADER,
+    ENDED_HEADER,
+    FACTS_HEADER,
+    FALLBACK_CLUSTER,
+    SECOND_HEADER,
+    SERVED_HEADER,
+)
 
 # A held answer comes in one message, and Envoy's buffer may be as large as the largest body allowed.
 MESSAGE_LIMIT = 1 << 30
@@ -72,19 +81,16 @@ class Service:
     def _log(self, reply: Reply, headers: Mapping[str, str]) -> Call:
         return (self._second_logs if headers.get(SECOND_HEADER) else self._logs).open(reply, headers)
 
-    def answer(self, metadata: pb.Metadata, *, marked: bool) -> ResponseExchange | None:
-        """None: it is not for this filter. `marked`: in the one through which go the answers of a chain that must be
-        translated, and no others; a request without a chain has a route that says so."""
-        text, translation = metadata_text(metadata, "facts"), metadata_text(metadata, "asked")
-        if marked != bool(translation and metadata_text(metadata, "chain")):
-            return None
-        asked = decode_asked(translation) if translation else None
-        facts = decode(text) if text else Facts()
-        return ResponseExchange(self.policies.of(facts), facts, asked, int(time.time()))
+    def answer(self, facts: str, asked: str) -> ResponseExchange:
+        """Both as they travel; "": there are none."""
+        known = decode(facts) if facts else Facts()
+        to_translate = decode_asked(asked) if asked else None
+        return ResponseExchange(self.policies.of(known), known, to_translate, int(time.time()))
 
-    def attempt(self, metadata: pb.Metadata, number: int) -> AttemptExchange:
-        facts, chain = decode(metadata_text(metadata, "facts")), decode_chain(metadata_text(metadata, "chain"))
-        return AttemptExchange(self.policies.of(facts), facts, chain, number)
+    def attempt(self, headers: Mapping[str, str]) -> AttemptExchange:
+        """Of a request that came to the fallback listener."""
+        facts, chain = decode(headers[FACTS_HEADER]), decode_chain(headers[CHAIN_HEADER])
+        return AttemptExchange(self.policies.of(facts), facts, chain, int(headers[ATTEMPT_HEADER]))
 
     def leave(self) -> None:
         """Say that we take no more, and send Envoy's logs to others."""
@@ -134,7 +140,7 @@ class _Request:
 
 
 class _Attempt:
-    """A later attempt of a chain, on its way to a fallback cluster."""
+    """An attempt that is written when it is made, in the fallback listener."""
 
     def __init__(self, service: Service, reply: Reply) -> None:
         self._service = service
@@ -146,8 +152,7 @@ class _Attempt:
         decided: Proceed | Refuse | None
         if message.HasField("request_headers"):
             headers = header_map(message.request_headers.headers)
-            number = int(attribute(message, "upstream.request_attempt_count"))
-            self._exchange = self._service.attempt(message.metadata_context, number)
+            self._exchange = self._service.attempt(headers)
             if self._exchange.failed:
                 self._service.failed(headers.get("x-request-id", ""), self._exchange.failed)
             decided = self._exchange.headers(headers, message.request_headers.end_of_stream)
@@ -168,8 +173,6 @@ class _Attempt:
 class _Answer:
     """The response phase of one exchange."""
 
-    _MARKED = False
-
     def __init__(self, service: Service, reply: Reply) -> None:
         self._service = service
         self._exchange: ResponseExchange | None = None
@@ -178,21 +181,25 @@ class _Answer:
     def message(self, data: bytes) -> None:
         message = pb.ProcessingRequest.FromString(data)
         if message.HasField("response_headers"):
-            self._exchange = exchange = self._service.answer(message.metadata_context, marked=self._MARKED)
-            headers = message.response_headers
-            wish = exchange.headers(header_map(headers.headers), headers.end_of_stream) if exchange else LetPass()
-            if isinstance(wish, LetPass):
-                self._reply.end()  # safe here: nothing of the body has been sent to us yet
-            else:
+            end_of_stream = message.response_headers.end_of_stream
+            wish = self._wish(message, header_map(message.response_headers.headers), end_of_stream)
+            if wish != LetPass():
                 self._reply.send(response_headers_message(wish).SerializeToString())
-                if headers.end_of_stream:
-                    self._reply.end()
+            if end_of_stream or isinstance(wish, LetPass):
+                self._reply.end()  # safe here: nothing of the body has been sent to us yet
         elif message.HasField("response_body"):
             assert self._exchange is not None  # Envoy sends the headers first
             body = message.response_body
             self._reply.send(amend_message(self._exchange.body(body.body, body.end_of_stream)).SerializeToString())
             if body.end_of_stream:
                 self._reply.end()
+
+    def _wish(self, message: pb.ProcessingRequest, headers: Mapping[str, str], end_of_stream: bool) -> Wish:
+        metadata = message.metadata_context
+        if metadata_text(metadata, FALLBACK_KEY):  # it has been seen to
+            return LetPass()
+        self._exchange = self._service.answer(metadata_text(metadata, "facts"), metadata_text(metadata, "asked"))
+        return self._exchange.headers(headers, end_of_stream)
 
     def half_closed(self) -> None:
         self._reply.end()
@@ -201,17 +208,22 @@ class _Answer:
         pass
 
 
-class _MarkedAnswer(_Answer):
-    """The same of a chain."""
+class _FallbackAnswer(_Answer):
+    """The same of an answer that comes by the fallback listener."""
 
-    _MARKED = True
+    def _wish(self, message: pb.ProcessingRequest, headers: Mapping[str, str], end_of_stream: bool) -> Wish:
+        if attribute(message, "xds.cluster_name") != FALLBACK_CLUSTER:  # a provider says so itself
+            return LetPass(remove_headers=(SERVED_HEADER, ENDED_HEADER))
+        served = decode_served(headers)
+        self._exchange = self._service.answer(served.get("facts", ""), served.get("asked", ""))
+        return by_fallback(self._exchange.headers(headers, end_of_stream), headers, served)
 
 
 _PHASES: Mapping[str, Callable[[Service, Reply], Call]] = {
     "request": _Request,
     "attempt": _Attempt,
     "response": _Answer,
-    "translate": _MarkedAnswer,
+    "fallback": _FallbackAnswer,
 }
 
 

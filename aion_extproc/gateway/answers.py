@@ -1,9 +1,5 @@
-"""The filters that show answers to a worker: of requests whose route says so, and those of a chain that were marked on
-their way back from a fallback cluster. All others pass them by.
-
-In the fallback clusters themselves such a filter crashes Envoy 1.40 with the first answer that fills a buffer: flow
-control of answers does not work there.
-"""
+"""The filters that show answers to a worker: of requests whose route says so, and those that come by the fallback
+listener (gateway/fallback.py), which nobody but a worker can read. All others pass them by."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from envoy_data_plane.xds.type.matcher import v3 as xds
 
 from aion_extproc.gateway.pack import pack, seconds
 from aion_extproc.gateway.processor import namespaces, workers
-from aion_extproc.gateway.spec import NAMESPACE, TRANSLATE_HEADER
+from aion_extproc.gateway.spec import NAMESPACE, SERVED_HEADER
 
 
 def response_filter() -> ext_proc.ExternalProcessor:
@@ -37,15 +33,17 @@ def response_filter() -> ext_proc.ExternalProcessor:
     return _shown_to("response", off, failure_mode_allow=True)
 
 
-def translate_filter() -> matching.ExtensionWithMatcher:
-    """On for the answers that are marked. An error is better than an answer that the client cannot read."""
-    shown = _shown_to("translate", whole_answer(), failure_mode_allow=False)
+def fallback_filter() -> matching.ExtensionWithMatcher:
+    """On for answers that have the fallback listener's header. An error is better than an answer that the client cannot
+    read."""
+    shown = _shown_to("fallback", whole_answer(), failure_mode_allow=False)
+    shown.response_attributes = ["xds.cluster_name"]
     marked = xds.MatcherMatcherListPredicate(
         single_predicate=xds.MatcherMatcherListPredicateSinglePredicate(
             input=xds_core.TypedExtensionConfig(
-                name="marked", typed_config=pack(inputs.HttpResponseHeaderMatchInput(header_name=TRANSLATE_HEADER))
+                name="served", typed_config=pack(inputs.HttpResponseHeaderMatchInput(header_name=SERVED_HEADER))
             ),
-            value_match=xds.StringMatcher(exact="1"),
+            value_match=xds.StringMatcher(prefix="{"),
         )
     )
     skip = xds.MatcherOnMatch(

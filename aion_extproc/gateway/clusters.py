@@ -1,4 +1,4 @@
-"""Envoy clusters: two a provider, one for the ext_proc workers, one for the HTTP API."""
+"""Envoy clusters: one a provider, one for the ext_proc workers, one for the HTTP API."""
 
 from __future__ import annotations
 
@@ -15,25 +15,20 @@ from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream_http
 from envoy_data_plane.envoy.type import v3 as envoy_type
 
-from aion_extproc.gateway.attempts import attempt_filters
 from aion_extproc.gateway.cloud_auth import cluster_metadata, metadata_clusters, signing_filters
 from aion_extproc.gateway.pack import config_source, pack, pipe, seconds, tcp
 from aion_extproc.gateway.processor import EXTPROC_CLUSTER, LEDGER_CLUSTER
 from aion_extproc.gateway.spec import Spec, Upstream
 
 API_CLUSTER = "aion_api"
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # But for what the user has set, a cluster's own limits must not be what sheds load.
 _UNLIMITED = 1_000_000
 
 
 def provider_clusters(spec: Spec, ca_file: str) -> list[cluster.Cluster]:
     """Those of the providers; `ca_file` is the bundle that their certificates are checked against."""
-    return [
-        *(_provider(upstream, spec, ca_file) for upstream in spec.upstreams),
-        *(_provider(upstream, spec, ca_file, rewrites=True) for upstream in spec.upstreams if upstream.stands_by),
-        *metadata_clusters(spec),
-    ]
+    return [*(_provider(upstream, spec, ca_file) for upstream in spec.upstreams), *metadata_clusters(spec)]
 
 
 def own_clusters(spec: Spec) -> list[cluster.Cluster]:
@@ -51,27 +46,24 @@ def process_endpoints(name: str, sockets: Iterable[Path]) -> endpoint.ClusterLoa
     return _endpoints(name, [pipe(path) for path in sockets])
 
 
-def _provider(upstream: Upstream, spec: Spec, ca_file: str, *, rewrites: bool = False) -> cluster.Cluster:
-    """`rewrites`: each attempt that comes here is rewritten for the model that it is for (gateway/attempts.py)."""
-    name = upstream.fallback_cluster if rewrites else upstream.cluster
-    filters = [*(attempt_filters() if rewrites else []), *signing_filters(upstream)]
+def _provider(upstream: Upstream, spec: Spec, ca_file: str) -> cluster.Cluster:
     return cluster.Cluster(
-        name=name,
+        name=upstream.cluster,
         # LOGICAL_DNS holds one connection pool however many addresses a CDN rotates through.
         type=cluster.ClusterDiscoveryType.LOGICAL_DNS,
         dns_lookup_family=cluster.ClusterDnsLookupFamily.V4_PREFERRED,
         respect_dns_ttl=True,
         wait_for_warm_on_init=False,  # a provider that cannot be resolved must not hold up the others
         connect_timeout=seconds(spec.connect_timeout),
-        circuit_breakers=_breakers(upstream.max_requests or _UNLIMITED),
+        circuit_breakers=breakers(upstream.max_requests or _UNLIMITED),
         # No outlier detection: to a cluster without a healthy address Envoy answers at once, and goes on to no other
         # model. What is ill is known to the router's health, which leaves it out of the chain. The panic threshold
         # stays at its default for the same reason: what fails its check is tried all the same.
-        health_checks=[_asked_whether_up(upstream)] if upstream.health_path and not rewrites else [],
+        health_checks=[_asked_whether_up(upstream)] if upstream.health_path else [],
         transport_socket=_tls(upstream.host, ca_file) if upstream.tls else None,
-        typed_extension_protocol_options={_HTTP_OPTIONS: pack(_protocols(upstream, filters))},
+        typed_extension_protocol_options={HTTP_OPTIONS: pack(_protocols(upstream, signing_filters(upstream)))},
         metadata=cluster_metadata(upstream),
-        load_assignment=_endpoints(name, [tcp(upstream.host, upstream.port)]),
+        load_assignment=_endpoints(upstream.cluster, [tcp(upstream.host, upstream.port)]),
     )
 
 
@@ -159,12 +151,12 @@ def _ours(name: str, sockets: Iterable[Path], file: Path | None) -> cluster.Clus
         load_assignment=process_endpoints(name, sockets) if where is None else None,
         load_balancing_policy=_least_busy(),
         connect_timeout=seconds(0.25),
-        circuit_breakers=_breakers(),
+        circuit_breakers=breakers(),
         common_lb_config=_no_panic(),
         health_checks=[check],
         # One that is leaving is healthy until its last request is answered.
         ignore_health_on_host_removal=True,
-        typed_extension_protocol_options={_HTTP_OPTIONS: pack(options)},
+        typed_extension_protocol_options={HTTP_OPTIONS: pack(options)},
     )
 
 
@@ -183,12 +175,12 @@ def _api(socket: Path) -> cluster.Cluster:
         name=API_CLUSTER,
         type=cluster.ClusterDiscoveryType.STATIC,
         connect_timeout=seconds(1),
-        circuit_breakers=_breakers(),
+        circuit_breakers=breakers(),
         load_assignment=_endpoints(API_CLUSTER, [pipe(socket)]),
     )
 
 
-def _breakers(most: int = _UNLIMITED) -> cluster.CircuitBreakers:
+def breakers(most: int = _UNLIMITED) -> cluster.CircuitBreakers:
     """At most so many requests. Over HTTP/2 Envoy refuses one more; over HTTP/1.1, where it counts connections, as many
     again wait."""
     # max_retries defaults to 3 at once, which fails retries under load; the others default to 1024.

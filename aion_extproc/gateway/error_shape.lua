@@ -38,7 +38,6 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  headers:remove('x-aion-translate') -- a mark of our own
   local content_type = (headers:get('content-type') or ''):lower()
   local status = tonumber(headers:get(':status')) or 500
   if status < 400 then

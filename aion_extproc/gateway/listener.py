@@ -21,7 +21,7 @@ from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager i
 from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early
 from envoy_data_plane.google.protobuf import Any
 
-from aion_extproc.gateway.answers import response_filter, translate_filter
+from aion_extproc.gateway.answers import fallback_filter, response_filter
 from aion_extproc.gateway.cloud_auth import listener_filters
 from aion_extproc.gateway.files import Files
 from aion_extproc.gateway.header_values import content_length, set_header
@@ -45,7 +45,15 @@ from aion_extproc.gateway.routes import (
     metrics_routes,
     public_routes,
 )
-from aion_extproc.gateway.spec import ANSWER_HEADERS, NAMESPACE, RESPONSE_HEADER, SECOND_HEADER, USAGE_NAMESPACE, Spec
+from aion_extproc.gateway.spec import (
+    ANSWER_HEADERS,
+    ENDED_HEADER,
+    NAMESPACE,
+    RESPONSE_HEADER,
+    SECOND_HEADER,
+    USAGE_NAMESPACE,
+    Spec,
+)
 
 
 def public_listener(spec: Spec) -> listener.Listener:
@@ -95,7 +103,7 @@ def _public_manager(spec: Spec) -> hcm.HttpConnectionManager:
             _filter(ERROR_FILTER, pack(_script("error_shape.lua"))),
             _filter(STRIP_FILTER, pack(_script("usage_chunk.lua"))),
             _filter(RESPONSE_FILTER, pack(response_filter())),
-            _filter("aion.translate", pack(translate_filter())),
+            _filter("aion.fallback", pack(fallback_filter())),
             _filter("envoy.filters.http.header_mutation", pack(_header_mutation())),
             *([_filter("envoy.filters.http.ai_protocol_manager", _usage_filter())] if spec.usage == "envoy" else []),
             _filter("envoy.filters.http.router", pack(_router())),
@@ -230,7 +238,7 @@ def _access_log(
     cluster: str, only: accesslog.AccessLogFilter | None, *, second: bool = False
 ) -> accesslog.AccessLog:
     config = grpc_log.HttpGrpcAccessLogConfig(
-        additional_response_headers_to_log=["retry-after"],
+        additional_response_headers_to_log=["retry-after", ENDED_HEADER],
         common_config=grpc_log.CommonGrpcAccessLogConfig(
             log_name=cluster,
             transport_api_version=core.ApiVersion.V3,

@@ -81,6 +81,7 @@ def _api_route(match: route.RouteMatch) -> route.Route:
 
 
 def _provider_route(name: str, way: str | None, spec: Spec, filters: dict[str, Any]) -> route.Route:
+    """To the clusters that the exchange has put into the metadata, for requests that say that `way` (None: all)."""
     headers = []
     if way is not None:
         match = matcher.StringMatcher(exact=way)

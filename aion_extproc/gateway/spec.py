@@ -23,8 +23,15 @@ RESPONSE_HEADER = "x-aion-response"
 RESPONSE_PROCESS = "process"  # through aion.response
 RESPONSE_TRANSLATE = "translate"  # through aion.response, without which the client could not read it
 RESPONSE_STRIP_USAGE = "strip-usage"  # through the Lua filter that takes the unasked-for usage chunk out
-# Set on the answers of a chain that the client could not read as they come; never sent on.
-TRANSLATE_HEADER = "x-aion-translate"
+# The listener of ours for attempts that are written when they are made (gateway/fallback.py), what such a request
+# brings, and what its answer takes back: what was sent, and how it ended in Envoy's words. None of it leaves us.
+FALLBACK_CLUSTER = "aion_fallback"
+FACTS_HEADER = "x-aion-facts"
+CHAIN_HEADER = "x-aion-chain"
+ATTEMPT_HEADER = "x-aion-attempt"
+SERVED_HEADER = "x-aion-served"
+ENDED_HEADER = "x-aion-ended"
+UPSTREAM_HEADER = "x-aion-upstream"  # and within it: the cluster that the exchange has chosen
 
 ENVOY_ADMIN_SOCKET = "envoy-admin.sock"  # beside the sockets of the workers and the API
 
@@ -63,40 +70,21 @@ class Upstream:
     def cluster(self) -> str:
         return cluster_name(self.name, self.revision)
 
-    @property
-    def fallback_cluster(self) -> str:
-        return fallback_cluster_name(self.name, self.revision)
-
-    @property
-    def stands_by(self) -> bool:
-        """Whether it can serve what another one failed at: Envoy fetches Google's tokens for a first attempt only."""
-        return self.signing != "gcp"
-
 
 def cluster_name(provider: str, revision: int = 0) -> str:
-    """The Envoy cluster of a provider, for requests that are ready to be sent.
+    """The Envoy cluster of a provider.
 
     `revision`: the generation of the configuration that gave it its present address; 0: the first. A new address is a
     new cluster: what was meant for the old one must not reach the new one with the old one's key.
     """
-    return f"provider_{provider}{_suffix(revision)}"
-
-
-def fallback_cluster_name(provider: str, revision: int = 0) -> str:
-    """The Envoy cluster of the same provider that has each attempt rewritten on its way out."""
-    return f"fallback_{provider}{_suffix(revision)}"
-
-
-def _suffix(revision: int) -> str:
-    return f"~{revision}" if revision else ""  # "~" is in no provider's name
+    suffix = f"~{revision}" if revision else ""  # "~" is in no provider's name
+    return f"provider_{provider}{suffix}"
 
 
 def provider_of(cluster: str) -> str | None:
     """Whose cluster that is; None: no provider's."""
-    for provider_s in (cluster_name, fallback_cluster_name):
-        if cluster.startswith(prefix := provider_s("")):
-            return cluster.removeprefix(prefix).partition("~")[0]
-    return None
+    prefix = cluster_name("")
+    return cluster.removeprefix(prefix).partition("~")[0] if cluster.startswith(prefix) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +98,7 @@ class Spec:
     worker_sockets: tuple[Path, ...]
     ledger_socket: Path
     api_socket: Path
+    fallback_socket: Path
     envoy_admin_socket: Path
     files: Files | None  # None: all is static, in the bootstrap
     usage: Literal["envoy", "ext_proc"]
@@ -151,6 +140,7 @@ def make_spec(
         worker_sockets=tuple(run_dir / f"worker-{index}.sock" for index in range(gateway.workers)),
         ledger_socket=run_dir / "ledger-0.sock",
         api_socket=run_dir / "api.sock",
+        fallback_socket=run_dir / "fallback.sock",
         envoy_admin_socket=run_dir / ENVOY_ADMIN_SOCKET,
         files=Files(run_dir) if from_files else None,
         usage=gateway.usage,

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isinf
 from typing import Any, NoReturn
 
 import orjson
@@ -205,7 +206,7 @@ def _parsed(raw: bytes) -> Any:
         # emoji. The standard parser takes it; it is slower, so it comes second.
         if b"\\u" in raw:
             try:
-                return json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+                return json.loads(raw.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
             except (ValueError, RecursionError):
                 pass
         raise RequestError("invalid_json", f"The request body is not valid JSON: {_detail(raw, error)}.") from None
@@ -213,6 +214,13 @@ def _parsed(raw: bytes) -> Any:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(number: str) -> float:
+    found = float(number)
+    if isinf(found):
+        raise ValueError("a number that is too large, which orjson refuses too")
+    return found
 
 
 def _detail(raw: bytes, error: orjson.JSONDecodeError) -> str:

@@ -13,7 +13,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +23,7 @@ from benchmarks.load import Client
 from tests.support.answers import CHAT, as_asked
 from tests.support.configs import two_providers
 from tests.support.gateway import Gateway, running, wait_for
-from tests.support.upstream import Upstream
+from tests.support.upstream import Answer, Received, Upstream
 
 CONNECTIONS = 8
 BODY = json.dumps({"model": "aion-auto", "messages": [{"role": "user", "content": "hello"}]}).encode()
@@ -175,6 +177,45 @@ def test_a_request_that_a_worker_took_down_has_its_row(gateway: Gateway) -> None
     at, sent = load_during(gateway, lambda: os.kill(pid, signal.SIGSTOP), replaced(gateway, pid))
     failed = judge(sent, at, 4 * CONNECTIONS)
     wait_for(lambda: sum(row.error == "worker_lost" for row in gateway.rows()) >= len(failed))
+
+
+def test_a_large_request_is_given_to_the_next_model_while_no_worker_reads(tmp_path: Path) -> None:
+    """The next model's request is written by a worker that stands still just then: it waits for it, and the gateway
+    stays up. (With its own flow control for such a case Envoy 1.40 crashes.)"""
+    asked, fail = threading.Event(), threading.Event()
+
+    def answer(request: Received) -> Answer:
+        if json.loads(request.body)["model"] != "gpt-small":
+            return as_asked(request)
+        asked.set()
+        assert fail.wait(20)
+        return Answer(status=503, chunks=[b'{"error":{"message":"no"}}'])
+
+    chain = {"match": {"model": "gpt-small"}, "steps": [{"model": "gpt-small"}, {"model": "claude-small"}]}
+    with (
+        Upstream(answer) as upstream,
+        running(
+            tmp_path, two_providers(upstream, routing={"chains": [chain]}), None, "--workers", "2"
+        ) as gateway,
+        ThreadPoolExecutor() as pool,
+    ):
+        (envoy,) = gateway.children("bootstrap.json")
+        large = {"model": "gpt-small", "messages": [{"role": "user", "content": "x" * 5_000_000}], "max_tokens": 5}
+        answered = pool.submit(gateway.post, "/v1/chat/completions", large)
+        assert asked.wait(20)
+        workers = gateway.children("extproc.worker")
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        opened = gateway.envoy_stat("cluster.aion_extproc.upstream_rq_active")
+        try:
+            fail.set()
+            wait_for(lambda: gateway.envoy_stat("cluster.aion_extproc.upstream_rq_active") >= opened + 1)
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+        assert answered.result().headers["x-aion-attempts"] == "2"
+        assert answered.result().status_code == 200
+        assert gateway.children("bootstrap.json") == [envoy]
 
 
 _PTRACE_SEIZE, _PTRACE_INTERRUPT, _WALL = 0x4206, 0x4207, 0x40000000

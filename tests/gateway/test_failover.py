@@ -197,6 +197,23 @@ def test_a_chain_is_walked_to_its_end(gateway: Gateway, failing: Failing, path: 
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("path", "more"), [(PATHS[0], {"n": 2}), (PATHS[1], {"thread": {"type": "continue"}})])
+def test_a_model_that_cannot_be_told_the_request_is_left_out(
+    gateway: Gateway, failing: Failing, path: str, more: dict[str, Any], streamed: bool
+) -> None:
+    first, _, third, _ = fresh_chain(path)
+    failing.ways[first] = status(503)
+    answer = ask(gateway, path, first, stream=streamed, **more)
+    assert answer.status_code == 200, answer.text
+    assert text_of(path, answer).startswith("four")
+    assert failing.asked == [first, third]
+    assert (answer.headers["x-aion-model"], answer.headers["x-aion-attempts"]) == (third, "2")
+    row, failed = rows(gateway, answer)
+    assert (row.outcome, row.model, row.attempts) == ("served", third, 2)
+    assert [(one.number, one.model, one.error) for one in failed] == [(1, first, "provider_503")]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("path", PATHS)
 def test_when_all_fail_the_client_gets_the_last_error_in_its_own_shape(
     gateway: Gateway, failing: Failing, path: str, streamed: bool

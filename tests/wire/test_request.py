@@ -216,6 +216,14 @@ def test_half_a_surrogate_pair_is_accepted_as_javascript_sends_it() -> None:
 
 
 @pytest.mark.parametrize("text", ['"x"', '"cut \\ud83d"'])
+def test_a_number_too_large_for_any_parser_is_refused(text: str) -> None:
+    raw = f'{{"model":"m","messages":[{{"role":"user","content":{text}}}],"temperature":-1e999}}'.encode()
+    with pytest.raises(RequestError) as refused:
+        parse(raw, Format.OPENAI)
+    assert refused.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize("text", ['"x"', '"cut \\ud83d"'])
 def test_a_limit_beyond_all_bounds_is_no_limit(text: str) -> None:
     for number in ("99999999999999999999999", "9223372036854775807", "18446744073709551615"):
         raw = f'{{"model":"m","messages":[{{"role":"user","content":{text}}}],"max_tokens":{number}}}'.encode()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-_LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # tools' names in both APIs, and calls' ids in Anthropic's
+LEGAL = re.compile(r"[A-Za-z0-9_-]+")  # tools' names in both APIs, and calls' ids in Anthropic's
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_-]")
 _DIGEST = 10  # characters of a digest that keep two changed names apart
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
@@ -33,7 +33,7 @@ class ToolNames:
     def sent(self, name: str) -> str:
         known = self._sent.get(name)
         if known is None:
-            is_legal = len(name) <= self._longest and _LEGAL.fullmatch(name)
+            is_legal = len(name) <= self._longest and LEGAL.fullmatch(name)
             known = self._sent[name] = name if is_legal else self._changed(name)
         return known
 
@@ -58,7 +58,7 @@ def chat_call_id(id: str, *, nine: bool) -> str:
 def messages_call_id(id: str, seed: bytes) -> str:
     """A call's id as Anthropic takes it (^[a-zA-Z0-9_-]+$). A changed one has a digest in it, of the answer's `seed`
     too: servers that call theirs `functions.Read:0` may do so in every answer, and Anthropic wants all to differ."""
-    if _LEGAL.fullmatch(id):
+    if LEGAL.fullmatch(id):
         return id
     salted = hashlib.sha256(seed + id.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{_ILLEGAL.sub('_', id)[:_LONGEST_CALL_ID]}_{salted[:_DIGEST]}"

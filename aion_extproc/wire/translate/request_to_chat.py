@@ -4,7 +4,8 @@ https://platform.claude.com/docs/en/api/messages/create, https://platform.openai
 
 What the target cannot be told is named in `Translated.dropped`, unless it asked for nothing. What must not be lost is
 refused: images, documents and blocks that the target has no form for, a conversation that Anthropic's servers hold.
-How the conversation is carried over: request_to_chat_turns and _parts; the tools: request_to_chat_tools.
+How the conversation is carried over: request_to_chat_turns and _parts; the tools: request_to_chat_tools. Whatever is
+refused, here or there, must not be plain for screening.py.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ not functions, results without calls. Nothing is sent that Anthropic is known to
   where the model was chosen, one that does go on may be chosen instead.
 - Where a JSON schema cannot be enforced (the model's limits, an object of any keys, json_object), the model is asked
   for it in a system text, and response_format is named as dropped: nothing guarantees it.
+
+Whatever is refused, here or in the modules beside this one, must not be plain for screening.py.
 """
 
 from __future__ import annotations
