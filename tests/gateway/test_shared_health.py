@@ -223,15 +223,18 @@ def test_who_keeps_the_ledger_after_another_does_not_tell_health_again(gateway: 
     assert counted(gateway, "openai", FIRST_CHOICE) == (1, 1)
 
 
-def test_a_later_provider_that_no_way_leads_to_is_blamed_itself(provider: Upstream, tmp_path: Path) -> None:
+def test_a_later_provider_that_no_way_leads_to_is_passed_and_blamed(provider: Upstream, tmp_path: Path) -> None:
     config = two_providers(provider)
     config["providers"]["anthropic"]["base_url"] = "http://nowhere.invalid"
     with running(tmp_path, config) as gateway:
         ill(provider, Answer(status=503))
         answer = gateway.post("/v1/chat/completions", {"model": "aion-auto", "messages": HELLO})
-        assert (answer.status_code, answer.headers["x-aion-attempts"]) == (503, "2")
+        assert (answer.status_code, answer.headers["x-aion-attempts"]) == (200, "3")
         row = gateway.row(answer.headers["x-request-id"])
-        assert (row.model, row.error) == (SECOND_CHOICE, "no_healthy_upstream")
+        assert (row.model, row.attempts) == ("gpt-mid", 3)
+        first, second = attempts_of(gateway, row.request_id)
+        assert (first.model, first.error) == (FIRST_CHOICE, "provider_503")
+        assert (second.model, second.error, second.status) == (SECOND_CHOICE, "no_healthy_upstream", 0)
         wait_for(lambda: provider_of(gateway, "anthropic")["status"] == "down", 1)
         assert counted(gateway, "openai", FIRST_CHOICE) == (1, 1)
         assert model_of(gateway, "openai", "gpt-mid")["status"] == "healthy"
