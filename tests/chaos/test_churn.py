@@ -18,8 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from aion_extproc.accounting.row import AttemptRow, LedgerRow
-from aion_extproc.stores.ledger import Ledger
+from aion_extproc.accounting.row import LedgerRow
 from tests.support.churn import Clients, Providers, wrong
 from tests.support.configs import two_providers
 from tests.support.gateway import Gateway, running, wait_for
@@ -85,14 +84,6 @@ def recovered(gateway: Gateway, clients: Clients, count: int) -> bool:
     return len(gateway.open_on_workers()) == 2 and not missing(gateway, ids)
 
 
-def attempts(gateway: Gateway, request_id: str) -> list[AttemptRow]:
-    ledger = Ledger(gateway.directory / "aion.db")
-    try:
-        return ledger.attempts(request_id)
-    finally:
-        ledger.close()
-
-
 def check(
     gateway: Gateway, clients: Clients, providers: Providers, *, workers_die: bool = False
 ) -> list[LedgerRow]:
@@ -115,7 +106,7 @@ def check(
             assert entries[-1].model == row.model, (row, entries)
             # An answer that was lost on its way, with the worker that had to let it pass, is told as one that may be
             # billed, and nobody else answers twice.
-            billed = [one for one in attempts(gateway, row.request_id) if one.cost_nano != 0] if entries[1:] else []
+            billed = [one for one in gateway.attempts(row.request_id) if one.cost_nano != 0] if entries[1:] else []
             assert len(entries) - 1 <= (len(billed) if workers_die else 0), (row, entries)
             assert row.usage.output_tokens == entries[-1].output_tokens
             family, size = row.model.split("-")

@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from aion_extproc.accounting.row import AttemptRow, LedgerRow
-from aion_extproc.stores.ledger import Ledger
 from tests.support.answers import CHAT_EVENTS, MESSAGE_EVENTS, as_asked
 from tests.support.configs import two_providers
 from tests.support.gateway import Gateway, free_ports, running
@@ -130,11 +129,7 @@ def text_of(path: str, answer: httpx.Response) -> str:
 def rows(gateway: Gateway, answer: httpx.Response) -> tuple[LedgerRow, list[AttemptRow]]:
     """The request's row and those of its failed attempts."""
     row = gateway.row(answer.headers["x-request-id"])
-    ledger = Ledger(gateway.directory / "aion.db")
-    try:
-        return row, ledger.attempts(row.request_id)
-    finally:
-        ledger.close()
+    return row, gateway.attempts(row.request_id)
 
 
 FAILURES: list[tuple[Behaviour, int, str]] = [

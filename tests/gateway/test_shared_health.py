@@ -14,8 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from aion_extproc.accounting.row import AttemptRow
-from aion_extproc.stores.ledger import Ledger
 from tests.chaos.test_workers import BODY, Half, halves_on_every_worker, replaced
 from tests.gateway.test_backends import HELLO, model_of, provider_of
 from tests.support.answers import MESSAGE_EVENTS, as_asked
@@ -161,14 +159,6 @@ class Streams:
         return [answer.headers["x-request-id"] for answer in self._answers]
 
 
-def attempts_of(gateway: Gateway, request_id: str) -> list[AttemptRow]:
-    ledger = Ledger(gateway.directory / "aion.db")
-    try:
-        return ledger.attempts(request_id)
-    finally:
-        ledger.close()
-
-
 def counted(gateway: Gateway, provider: str, model: str) -> tuple[int, int]:
     """Requests and failures."""
     found = model_of(gateway, provider, model)
@@ -203,7 +193,7 @@ def test_a_failed_attempt_is_known_while_its_request_goes_on(
     assert counted(gateway, "openai", FIRST_CHOICE) == (3, 3)
     assert model_of(gateway, "openai", FIRST_CHOICE)["success_rate"] == 0
     assert [gateway.row(request_id).attempts for request_id in ids] == [2, 2, 2, 1]
-    failed = [[(a.number, a.model, a.status, a.error) for a in attempts_of(gateway, one)] for one in ids]
+    failed = [[(a.number, a.model, a.status, a.error) for a in gateway.attempts(one)] for one in ids]
     assert failed == [[(1, FIRST_CHOICE, status, error)]] * 3 + [[]]
 
 
@@ -217,7 +207,7 @@ def test_who_keeps_the_ledger_after_another_does_not_tell_health_again(gateway: 
     (request_id,) = streams.end()
     wait_for(lambda: counted(gateway, "anthropic", SECOND_CHOICE) == (1, 0))
     # The attempt's row is made of what a worker has kept, which nobody learns from.
-    wait_for(lambda: attempts_of(gateway, request_id))
+    wait_for(lambda: gateway.attempts(request_id))
     assert gateway.row(request_id).attempts == 2
     wait_for(lambda: learned_from(gateway, "gpt-large"))
     assert counted(gateway, "openai", FIRST_CHOICE) == (1, 1)
@@ -232,7 +222,7 @@ def test_a_later_provider_that_no_way_leads_to_is_passed_and_blamed(provider: Up
         assert (answer.status_code, answer.headers["x-aion-attempts"]) == (200, "3")
         row = gateway.row(answer.headers["x-request-id"])
         assert (row.model, row.attempts) == ("gpt-mid", 3)
-        first, second = attempts_of(gateway, row.request_id)
+        first, second = gateway.attempts(row.request_id)
         assert (first.model, first.error) == (FIRST_CHOICE, "provider_503")
         assert (second.model, second.error, second.status) == (SECOND_CHOICE, "no_healthy_upstream", 0)
         wait_for(lambda: provider_of(gateway, "anthropic")["status"] == "down", 1)

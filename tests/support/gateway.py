@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from aion_extproc.accounting.row import LedgerRow
+from aion_extproc.accounting.row import AttemptRow, LedgerRow
 from aion_extproc.stores.ledger import Ledger
 
 T = TypeVar("T")
@@ -59,6 +59,14 @@ class Gateway:
     def row(self, request_id: str) -> LedgerRow:
         """The row of a request, waited for: it is written shortly after the answer."""
         return wait_for(lambda: next((row for row in self.rows() if row.request_id == request_id), None))
+
+    def attempts(self, request_id: str) -> list[AttemptRow]:
+        """The rows of its failed attempts, in their order."""
+        ledger = Ledger(self.directory / "aion.db")
+        try:
+            return ledger.attempts(request_id)
+        finally:
+            ledger.close()
 
     def children(self, module: str) -> list[int]:
         """The pids of the gateway's processes whose command line has `module` in it."""
