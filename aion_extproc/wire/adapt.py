@@ -90,7 +90,8 @@ def adapt_messages(raw: bytes, body: dict[str, Any], target: MessagesTarget) -> 
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") in ("any", "tool") and not target.forced_tools:
         single = choice.get("disable_parallel_tool_use")
-        auto = {"type": "auto"} if single is None else {"type": "auto", "disable_parallel_tool_use": single}
+        # Anything else is no value of it, and may be one that cannot be written down.
+        auto = {"type": "auto"} | ({"disable_parallel_tool_use": single} if isinstance(single, bool) else {})
         changes["tool_choice"] = _member("tool_choice", auto)
         dropped.add("tool_choice")
     if not target.sampling:

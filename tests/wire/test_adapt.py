@@ -122,6 +122,12 @@ def test_chat(body: dict[str, Any], target: ChatTarget, adapted: dict[str, Any],
             {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
             ("tool_choice",),
         ),
+        (
+            {"tool_choice": {"type": "any", "disable_parallel_tool_use": "\ud800"}},
+            OPUS,
+            {"tool_choice": {"type": "auto"}},
+            ("tool_choice",),
+        ),
         ({"tool_choice": {"type": "none"}}, OPUS, {"tool_choice": {"type": "none"}}, ()),
     ],
 )
