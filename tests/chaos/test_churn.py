@@ -170,8 +170,11 @@ def test_processes_die_meanwhile(gateway: Gateway, providers: Providers) -> None
         native = not config.get("routing", {}).get("prefer_native", True)
         config["routing"] = {"prefer_native": native}
         path = gateway.directory / "aion.yaml"
+        before = gateway.log.count("reload_applied")
         path.with_suffix(".new").write_text(json.dumps(config))
         path.with_suffix(".new").rename(path)
+        # One that is stopped while it starts has half a minute, and the change is refused after that.
+        wait_for(lambda: gateway.log.count("reload_applied") > before, 30)
 
     harms = [kill_a_worker, stop_a_worker, renew, kill_the_ledger, change]
     end = time.monotonic() + SECONDS
