@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aion_extproc.accounting.facts import Facts
 from aion_extproc.accounting.row import LedgerRow
+from aion_extproc.extproc.ended import WORKER_LOST
 from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.recall import remember_answer
 from aion_extproc.extproc.sending import RETRIABLE
@@ -19,7 +20,7 @@ def learn(policy: Policy, row: LedgerRow, facts: Facts, now: float) -> None:
 def observation(row: LedgerRow, facts: Facts, retry_after: float | None) -> Observation | None:
     """How a request's last attempt ended, for health, which has heard of those before it (failed_attempts.py). None
     where it tells nothing: a client that left, a request that was refused."""
-    if not facts.model or facts.error:
+    if not facts.model or facts.error or row.error == WORKER_LOST:  # that was our own
         return None
     broke = row.outcome == "cut" and row.error not in ("client_gone", "idle_timeout")
     if broke or (row.outcome == "failed" and (row.status >= 500 or row.status in RETRIABLE)):

@@ -79,7 +79,7 @@ def way_back(request: Request, attempts: Iterable[tuple[Endpoint, str, Kind]], *
     """The way that the answer must take, a value of RESPONSE_HEADER or "" for none, whichever attempt (endpoint, model,
     kind of provider) serves it. `exact_cost`: a JSON answer is held to put its cost in a header.
 
-    Of a chain, what must be translated comes from a fallback cluster, where that has been done (gateway/attempts.py).
+    Of a chain, what must be translated comes by the fallback listener, and says so itself (gateway/answers.py).
     """
     planned = list(attempts)
     native = [

@@ -97,7 +97,7 @@ def make_policy(
 ) -> Policy:
     thresholds, sessions = settings.routing.classifier, settings.routing.sessions
     providers = make_providers(settings)
-    # Envoy fetches Google's tokens for the first attempt's cluster only.
+    # Envoy fetches Google's tokens in the public listener, not in the one of later attempts.
     only_first = frozenset(name for name, provider in providers.items() if provider.signing == "gcp")
     return Policy(
         generation=generation,

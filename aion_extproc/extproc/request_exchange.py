@@ -18,6 +18,7 @@ from aion_extproc.accounting.facts import Facts, encode
 from aion_extproc.accounting.settle import LONGEST_PATH
 from aion_extproc.classify.classification import Classification
 from aion_extproc.extproc.decided import decided_metadata
+from aion_extproc.extproc.ended import DETAILS_PREFIX
 from aion_extproc.extproc.outgoing import prepare, serving_endpoint
 from aion_extproc.extproc.policy import ANYBODY, Caller, Policy
 from aion_extproc.extproc.recall import recall, remember_decision
@@ -238,7 +239,7 @@ class RequestExchange:
             body=error_body(error, self._endpoint.format, self._headers.get("x-request-id", "")),
             headers=tuple(headers),
             metadata={"refused": error.code, "facts": encode(facts)},
-            details=f"aion_{error.code}",
+            details=f"{DETAILS_PREFIX}{error.code}",
         )
 
 

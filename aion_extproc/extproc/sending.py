@@ -76,7 +76,7 @@ def step_of(attempt: Attempt, endpoint: Endpoint) -> Step:
 
 def _standing_by(request: Request, decision: Decision, sent: Outgoing, policy: Policy) -> Iterator[_Planned]:
     """The attempts after the first, those left out that cannot be told the request: it is written only when an attempt
-    is made, and the chain would end there."""
+    is made, and that one would be made for nothing."""
     plain: dict[Endpoint, bool] = {}
     told: dict[tuple[Endpoint, ChatTarget | MessagesTarget], bool] = {}
     for attempt in decision.attempts[1:]:

@@ -156,9 +156,11 @@ def _headers() -> header_mutation.HeaderMutation:
     return header_mutation.HeaderMutation(
         mutations=header_mutation.Mutations(
             request_mutations=[content_length()],
-            # Overwritten, whatever a provider says.
+            # Overwritten, whatever a provider says. There is nothing where a worker was lost before it had written the
+            # request; then nobody was asked, and the answer is marked all the same.
             response_mutations=[
                 set_header(SERVED_HEADER, f"%DYNAMIC_METADATA({NAMESPACE}:served)%"),
+                set_header(SERVED_HEADER, "{}", only_if_absent=True),
                 set_header(ENDED_HEADER, "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%"),
             ],
         )

@@ -16,30 +16,7 @@ from aion_extproc.routing.breaker import (
     TRIAL_TIMEOUT,
 )
 from aion_extproc.routing.health import FORGOTTEN_SECONDS, PROVIDER_WIDE, Health, Observation
-
-
-def fail(
-    health: Health,
-    now: float,
-    model: str = "m",
-    code: str = "provider_503",
-    retry_after: float | None = None,
-    times: int = 1,
-) -> None:
-    for _ in range(times):
-        health.report(Observation("p", model, False, code, retry_after), now)
-
-
-def succeed(health: Health, now: float, model: str = "m", first_byte: float | None = None, times: int = 1) -> None:
-    for _ in range(times):
-        health.report(Observation("p", model, True, first_byte=first_byte), now)
-
-
-def broken(code: str = "provider_503") -> Health:
-    health = Health()
-    fail(health, 0.0, code=code, times=FAILURES_TO_DOWN)
-    return health
-
+from tests.support.health import broken, fail, succeed
 
 # -- a model that is down
 
