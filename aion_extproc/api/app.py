@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -19,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 
 from aion_extproc.accounting.metrics import exposition
+from aion_extproc.api.admin import PREFIX, AdminDeps, create_admin, guarded, is_admin
 from aion_extproc.api.answers import (
     RANGE_MS,
     CostsAnswer,
@@ -30,11 +29,13 @@ from aion_extproc.api.answers import (
     savings_answer,
 )
 from aion_extproc.api.backends import BackendsAnswer, backend_metrics, backends_answer
+from aion_extproc.api.callers import Callers, KeyDatabase, admit, is_restricted, usable
 from aion_extproc.api.errors import error_answer, format_of
-from aion_extproc.api.models import entries, model_list, model_object
-from aion_extproc.api.state import ApiState, AuthState
+from aion_extproc.api.models import Entry, entries, model_list, model_object
+from aion_extproc.api.state import ApiState
 from aion_extproc.routing.health import Health
 from aion_extproc.stores.ledger import Ledger
+from aion_extproc.stores.secrets import Vault
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +44,16 @@ log = structlog.get_logger(__name__)
 class Deps:
     """What the application works on, of which `state` may be replaced. `health` is what the workers know, by
     `clock`; `in_flight` counts open requests by provider; `exposition` gives the Prometheus text, `now_ms` the UTC
-    time. `running` is entered while the application runs, in its event loop."""
+    time. `running` is entered while the application runs, in its event loop. `keys_changed` tells the workers."""
 
     state: ApiState
     ledger: Ledger
+    callers: Callers
+    keys: KeyDatabase
+    vault: Vault
     health: Health
     in_flight: Callable[[], Awaitable[Mapping[str, int] | None]]
+    keys_changed: Callable[[], None] = lambda: None
     running: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     clock: Callable[[], float] = time.monotonic
     exposition: Callable[[], bytes] = exposition
@@ -74,16 +79,25 @@ def create_app(deps: Deps) -> FastAPI:
         length = RANGE_MS[range_]
         return 0 if length is None else until - length
 
+    async def told() -> None:
+        await deps.keys.refresh()
+        deps.keys_changed()
+
+    admin = AdminDeps(lambda: deps.state, deps.keys, deps.vault, ledger, told, deps.now_ms)
+    app.mount(PREFIX, create_admin(admin, version))
+
     @app.middleware("http")
     async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if needs_key(request.url.path) and not authorized(deps.state.auth, request):
-            return error_answer(
-                request,
-                401,
-                "A valid API key is needed: `Authorization: Bearer <key>` or `x-api-key: <key>`.",
-                code="invalid_api_key",
-            )
+        if is_admin(request.url.path):
+            return await guarded(admin, request, proceed)
+        if needs_key(request.url.path):
+            refused = admit(request, deps.state.auth, deps.callers, deps.now_ms())
+            if refused is not None:
+                return refused
         return await proceed(request)
+
+    def listed(request: Request) -> dict[str, Entry]:
+        return entries(usable(request, deps.state.models), all_of_them=not is_restricted(request))
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     @app.api_route("/api/hello", methods=["GET", "HEAD"], include_in_schema=False)
@@ -98,12 +112,12 @@ def create_app(deps: Deps) -> FastAPI:
 
     @app.get("/v1/models")
     async def list_models(request: Request) -> dict[str, Any]:
-        return model_list(entries(deps.state.models).values(), format_of(request))
+        return model_list(listed(request).values(), format_of(request))
 
     # A path, because ids may hold slashes ("meta-llama/llama-3.3-70b").
     @app.get("/v1/models/{model_id:path}")
     async def get_model(model_id: str, request: Request) -> Response:
-        entry = entries(deps.state.models).get(model_id)
+        entry = listed(request).get(model_id)
         if entry is None:
             return error_answer(
                 request,
@@ -115,9 +129,9 @@ def create_app(deps: Deps) -> FastAPI:
         return JSONResponse(model_object(entry, format_of(request)))
 
     @app.get("/v1/backends")
-    async def backends() -> BackendsAnswer:
+    async def backends(request: Request) -> BackendsAnswer:
         in_flight = await deps.in_flight()
-        return backends_answer(deps.state.models, deps.health, deps.clock(), in_flight)
+        return backends_answer(usable(request, deps.state.models), deps.health, deps.clock(), in_flight)
 
     # Plain functions: FastAPI runs them in a thread, and a long query does not hold up /health.
     @app.get("/aion/v1/metrics/savings")
@@ -153,22 +167,6 @@ def create_app(deps: Deps) -> FastAPI:
 
 def needs_key(path: str) -> bool:
     return path.startswith(("/v1/", "/aion/")) or path in ("/v1", "/aion")
-
-
-def authorized(auth: AuthState, request: Request) -> bool:
-    """Whether the request carries one of the keys. Every hash is compared, each in constant time."""
-    if not auth.enabled:
-        return True
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    presented = [request.headers.get("x-api-key", "")]
-    if scheme.lower() == "bearer":
-        presented.append(token.strip())
-    known = False
-    for key in filter(None, presented):
-        digest = hashlib.sha256(key.encode("latin-1", "replace")).hexdigest()
-        for accepted in auth.key_hashes:
-            known |= hmac.compare_digest(digest, accepted)
-    return known
 
 
 async def http_error(request: Request, error: Exception) -> Response:

@@ -25,10 +25,11 @@ class Entry:
     details: dict[str, Any]  # shown under "aion"; clients of both APIs ignore fields they do not know
 
 
-def entries(models: Iterable[ModelState]) -> dict[str, Entry]:
-    """The virtual models first, then the configured ones in the order of the configuration, by id."""
+def entries(models: Iterable[ModelState], *, all_of_them: bool = True) -> dict[str, Entry]:
+    """The virtual models first, then the configured ones in the order of the configuration, by id. Where these are not
+    `all_of_them`, only the virtual models are listed that one of them could serve."""
     models = tuple(models)
-    listed = {entry.id: entry for entry in _virtual(models)}
+    listed = {entry.id: entry for entry in _virtual(models, all_of_them)}
     serving: dict[str, list[ModelState]] = {}
     for model in models:
         serving.setdefault(model.id, []).append(model)
@@ -37,9 +38,14 @@ def entries(models: Iterable[ModelState]) -> dict[str, Entry]:
     return listed
 
 
-def _virtual(models: tuple[ModelState, ...]) -> list[Entry]:
+def _virtual(models: tuple[ModelState, ...], all_of_them: bool) -> list[Entry]:
     demo = bool(models) and all(model.demo for model in models)
     ids = {"aion-auto": "the cheapest model that can do it", "aion-escalate": "a tier 3 model"}
+    tiers = {model.tier for model in models}
+    if not all_of_them and not tiers - {0}:
+        ids = {}
+    elif not all_of_them and 3 not in tiers:
+        del ids["aion-escalate"]
     if any(model.local for model in models):
         ids["aion-local"] = "a local model"
     return [

@@ -1,4 +1,4 @@
-"""What the supervisor tells the API process, in a JSON file of mode 0600."""
+"""What the supervisor tells the API process, in a JSON file of mode 0600. No secret is in it, only digests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from aion_extproc.config.access import KeyRules
+from aion_extproc.stores.tenants import TenantRules
 from aion_extproc.wire.format import Format
 
 
@@ -30,17 +32,34 @@ class ModelState(_Part):
     priced: bool = False
 
 
+class KeyState(_Part):
+    """A key of the configuration. `digest` is its SHA-256 in hex; the key itself stays in the supervisor."""
+
+    digest: str
+    rules: KeyRules
+
+
 class AuthState(_Part):
-    """`key_hashes` are the SHA-256 of the accepted keys (UTF-8) in hex; the keys stay in the supervisor."""
+    """`admin_digest`: SHA-256 of the admin secret in hex; None: the admin API is off."""
 
     enabled: bool = False
-    key_hashes: tuple[str, ...] = ()
+    keys: tuple[KeyState, ...] = ()
+    admin_digest: str | None = None
+
+
+class TenantState(_Part):
+    """A tenant of the configuration. `providers`: where it has a key of its own."""
+
+    rules: TenantRules = TenantRules()
+    providers: tuple[str, ...] = ()
 
 
 class ApiState(_Part):
-    db_path: Path
+    db_path: Path | None  # None: a database whose URL, which may have a password, comes on standard input
     models: tuple[ModelState, ...] = ()
+    providers: tuple[str, ...] = ()
     auth: AuthState = AuthState()
+    tenants: dict[str, TenantState] = Field(default_factory=dict)
     version: str
     draining: bool = False  # the gateway is about to stop
 

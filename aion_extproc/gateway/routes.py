@@ -38,6 +38,7 @@ def public_routes(spec: Spec) -> route.RouteConfiguration:
         _api_route(route.RouteMatch(path_separated_prefix="/v1/models")),
         _api_route(route.RouteMatch(path="/v1/backends")),
         _api_route(route.RouteMatch(path_separated_prefix="/aion")),
+        _api_route(route.RouteMatch(path_separated_prefix="/admin")),
     ]
     shown = {RESPONSE_FILTER: _shown(must=False)}
     # Of a translation: an error is better than an answer that the client cannot read.

@@ -84,8 +84,13 @@ def open_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def locked_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    hashes = [hashlib.sha256(key.encode()).hexdigest() for key in ("another", KEY)]
-    auth = {"enabled": True, "key_hashes": hashes}
+    keys = {"another": "another", "test": KEY}
+    auth = {
+        "enabled": True,
+        "keys": [
+            {"digest": hashlib.sha256(key.encode()).hexdigest(), "rules": {"name": name}} for name, key in keys.items()
+        ],
+    }
     with api(tmp_path_factory.mktemp("locked"), models=MODELS, auth=auth) as running:
         yield running
 

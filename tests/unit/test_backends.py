@@ -137,7 +137,7 @@ async def test_what_a_worker_sees_is_there_within_a_second(tmp_path: Path) -> No
 
 
 async def test_it_needs_a_key_where_models_do(tmp_path: Path) -> None:
-    auth = {"enabled": True, "key_hashes": [sha256(KEY.encode()).hexdigest()]}
+    auth = {"enabled": True, "keys": [{"digest": sha256(KEY.encode()).hexdigest(), "rules": {"name": "test"}}]}
     with api(tmp_path, models=MODELS, auth=auth) as running:
         assert (await ask(running, "/v1/backends")).json()["error"]["code"] == "invalid_api_key"
         assert (await ask(running, "/v1/backends", KEY)).status_code == 200
