@@ -1,13 +1,16 @@
 """What an answer costs. Integers only: pico-dollars inside, rounded once to nano-dollars at the end.
 
     plain  = input − cache_read − cache_write              never below zero
-    pico   = plain·p_in + cache_read·p_read + (cache_write − 1h)·p_write + 1h·p_1h + output·p_out
+    spoken = output − reasoning                            never below zero
+    pico   = plain·p_in + cache_read·p_read + (cache_write − 1h)·p_write + 1h·p_1h
+             + spoken·p_out + reasoning·p_reasoning
     nano   = ⌊(pico + 500) / 1000⌋                         half a nano-dollar rounds up
 
-The counts of `Usage` contain their parts, so plain input is what is left of it; reasoning is inside output.
+The counts of `Usage` contain their parts, so plain input is what is left of it, and so is spoken output.
 A kind of token without a rate of its own costs what the kind around it costs: 1h as any cache write, a cache
-read or write as plain input. A long-context tariff goes by the *whole* input of the request, cached tokens
-included, and then prices every token, as genai-prices does it (`genai_prices.types.calc_unit_price`).
+read or write as plain input, reasoning as other output. A long-context tariff goes by the *whole* input of the
+request, cached tokens included, and then prices every token, as genai-prices does it
+(`genai_prices.types.calc_unit_price`).
 """
 
 from __future__ import annotations
@@ -32,7 +35,11 @@ def cost_pico(prices: Prices, usage: Usage) -> int:
     """Pico-dollars for one answer, exact."""
     total = usage.input_tokens
     input_rate = prices.input.at(total)
-    pico = usage.output_tokens * prices.output.at(total)
+    output_rate = prices.output.at(total)
+    pico = usage.output_tokens * output_rate
+    if prices.reasoning is not None and usage.reasoning_tokens:
+        spoken = max(0, usage.output_tokens - usage.reasoning_tokens)
+        pico = spoken * output_rate + usage.reasoning_tokens * prices.reasoning.at(total)
     read, write = usage.cache_read_tokens, usage.cache_write_tokens
     if not read and not write:
         return pico + total * input_rate
@@ -43,6 +50,14 @@ def cost_pico(prices: Prices, usage: Usage) -> int:
     hour_rate = prices.cache_write_1h.at(total) if prices.cache_write_1h else write_rate
     plain = max(0, total - read - write)
     return pico + plain * input_rate + read * read_rate + (write - hour) * write_rate + hour * hour_rate
+
+
+def upper_nano(prices: Prices, input_tokens: int, output_tokens: int) -> int:
+    """The most nano-dollars that a request can cost with at most so many tokens, whatever their kinds."""
+    inputs = (prices.input, prices.cache_read, prices.cache_write, prices.cache_write_1h)
+    dearest_in = max(rate.most(input_tokens) for rate in inputs if rate is not None)
+    dearest_out = max(rate.most(input_tokens) for rate in (prices.output, prices.reasoning) if rate is not None)
+    return to_nano(input_tokens * dearest_in + output_tokens * dearest_out)
 
 
 def usd(nano: int) -> str:

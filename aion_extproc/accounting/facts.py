@@ -21,7 +21,10 @@ class Facts:
     stream: bool = False
     key_name: str = ""
     tenant: str = ""
+    service: str = ""
+    tags: str = ""
     asked_model: str = ""
+    downgraded: bool = False  # it is not what the client named, for the budget's sake
     model: str = ""
     provider: str = ""
     tier: int = 0
@@ -32,6 +35,7 @@ class Facts:
     input_tokens: int = 0  # an estimate
     max_tokens: int | None = None
     generation: int = 0  # of the configuration that decided it
+    service_tier: str = ""  # that is asked for where the price goes by it (wire/service_tier.py); "": the usual one
     cache_ttl: str = ""  # lifetime of what is written to the prompt cache: "", "1h", or "mixed"
     session: str = ""  # the conversation and its turn, hashed; "" where nothing is remembered of it
 
@@ -44,10 +48,19 @@ def decode(text: str) -> Facts:
     return Facts(**orjson.loads(text))
 
 
-def encode_usage(usage: Usage, *, complete: bool) -> str:
-    return orjson.dumps({"complete": complete, "usage": usage}).decode()
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What an answer says of itself."""
+
+    usage: Usage
+    complete: bool  # its final count was seen
+    service_tier: str | None = None  # that it was served at; None: it does not say
 
 
-def decode_usage(text: str) -> tuple[Usage, bool]:
+def encode_usage(usage: Usage, *, complete: bool, service_tier: str | None = None) -> str:
+    return orjson.dumps(Reported(usage, complete, service_tier)).decode()
+
+
+def decode_usage(text: str) -> Reported:
     plain = orjson.loads(text)
-    return Usage(**plain["usage"]), plain["complete"]
+    return Reported(Usage(**plain["usage"]), plain["complete"], plain["service_tier"])

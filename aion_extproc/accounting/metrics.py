@@ -198,9 +198,19 @@ class Metrics:
         self.ledger_waiting = self._gauge("aion_ledger_waiting", "Ledger rows not yet written")
         self.ledger_rows = self._counter("aion_ledger_rows", "Ledger rows written")
         self.ledger_dropped = self._counter("aion_ledger_dropped", "Ledger rows given up")
+        self.state_failures = self._counter(
+            "aion_state_failures",
+            "Calls to the shared state without an answer, and what became of what was asked",
+            "call",
+            "reason",
+            "outcome",
+        )
         self.worker_restarts = self._counter("aion_worker_restarts", "Workers that died and were started anew")
         self.worker_replacements = self._counter(
             "aion_worker_replacements", "Workers that were replaced while they ran", "reason"
+        )
+        self.webhook_deliveries = self._counter(
+            "aion_webhook_deliveries", "Attempts to tell a webhook of an event, and events given up", "result"
         )
         self.config_reloads = self._counter("aion_config_reloads", "Reloads of the configuration", "result")
         self.config_reload_successful = self._gauge(

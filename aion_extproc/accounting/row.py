@@ -25,6 +25,8 @@ class LedgerRow:
     stream: bool = False
     key_name: str = ""
     tenant: str = ""
+    service: str = ""  # that the caller names
+    tags: str = ""  # the key's and the caller's, sorted, with commas between them
     asked_model: str = ""
     model: str = ""
     provider: str = ""
@@ -39,6 +41,10 @@ class LedgerRow:
     cost_nano: int | None = None  # None: the price is unknown
     baseline_nano: int | None = None  # same usage at the dearest configured model
     baseline_model: str = ""
+    reference_nano: int | None = None  # same usage at the model that the configuration compares with
+    reference_model: str = ""
+    energy_low_mj: int | None = None  # millijoules, an estimate as a range; None: nothing is known of the model
+    energy_high_mj: int | None = None
     latency_ms: float = 0.0
     ttft_ms: float | None = None  # to the first byte of the answer's body
     request_bytes: int = 0
@@ -60,3 +66,6 @@ class AttemptRow:
     # What it is billed for, estimated: an error is not, but who broke off without an answer may have read the input.
     # None: the price is unknown.
     cost_nano: int | None
+    key_name: str = ""  # of the request, as are the next two
+    tenant: str = ""
+    service: str = ""

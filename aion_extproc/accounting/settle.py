@@ -7,11 +7,12 @@ from dataclasses import astuple, dataclass, replace
 from math import ceil
 
 from aion_extproc.accounting.cost import cost_nano
+from aion_extproc.accounting.energy import energy
 from aion_extproc.accounting.facts import Facts
 from aion_extproc.accounting.row import AttemptRow, LedgerRow, Outcome
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.catalog import Catalog
-from aion_extproc.catalog.model import Prices
+from aion_extproc.catalog.model import Model, Prices
 from aion_extproc.wire.endpoint import Endpoint
 
 # Bytes of a stream for one token of answer, where the stream was cut before the provider counted: an event of one
@@ -44,6 +45,7 @@ class Finished:
     usage: Usage | None  # as reported by the provider
     usage_complete: bool
     retry_after: float | None = None  # seconds, of a provider's 429 or 503
+    service_tier: str | None = None  # that the answer says it was served at
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def settle_attempts(
     for index, attempt in enumerate(failed):
         provider, model = models[min(index, len(models) - 1)]
         began = not attempt.status and attempt.error not in _NEVER_BEGAN
-        prices = _prices(catalog, provider, model)
+        prices = _prices(catalog.model(provider, model), facts.service_tier)
         cost: int | None = 0
         if began and facts.endpoint != Endpoint.COUNT_TOKENS:
             cost = None if prices is None else cost_nano(prices, Usage(input_tokens=facts.input_tokens))
@@ -83,6 +85,9 @@ def settle_attempts(
                 attempt.error,
                 attempt.latency_ms,
                 cost,
+                facts.key_name,
+                facts.tenant,
+                facts.service,
             )
         )
     return rows
@@ -92,14 +97,21 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
     """The row of a request. Counts that the provider did not report are estimated and marked."""
     outcome = _outcome(finished, facts)
     usage, estimated = _usage(finished, facts, outcome)
-    cost = baseline = None
-    baseline_model = ""
+    cost = baseline = reference = power = None
+    baseline_model = reference_model = ""
     if facts.model:
-        prices = _prices(catalog, facts.provider, facts.model)
+        model = catalog.model(facts.provider, facts.model)
+        tier, asked_only = _tier(finished, facts, usage)
+        estimated |= asked_only
+        prices = _prices(model, tier)
         cost = None if prices is None else cost_nano(prices, usage)
         dearest = catalog.dearest(usage)
         if dearest is not None:
             baseline_model, baseline = dearest[0].id, dearest[1]
+        compared = catalog.baseline
+        if compared is not None and compared.prices is not None:
+            reference_model, reference = compared.id, cost_nano(compared.prices, usage)
+        power = energy(model, usage) if model is not None else None
     return LedgerRow(
         request_id=finished.request_id,
         at_ms=finished.at_ms,
@@ -110,6 +122,8 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
         stream=facts.stream,
         key_name=facts.key_name,
         tenant=facts.tenant,
+        service=facts.service,
+        tags=facts.tags,
         asked_model=facts.asked_model,
         model=facts.model,
         provider=facts.provider,
@@ -124,6 +138,10 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
         cost_nano=cost,
         baseline_nano=baseline,
         baseline_model=baseline_model,
+        reference_nano=reference,
+        reference_model=reference_model,
+        energy_low_mj=None if power is None else power.low_mj,
+        energy_high_mj=None if power is None else power.high_mj,
         latency_ms=finished.latency_ms,
         ttft_ms=finished.ttft_ms,
         request_bytes=finished.request_bytes,
@@ -131,8 +149,18 @@ def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
     )
 
 
-def _prices(catalog: Catalog, provider: str, model: str) -> Prices | None:
-    return next((m.prices for m in catalog.resolve(model).models if m.provider == provider), None)
+def _prices(model: Model | None, service_tier: str) -> Prices | None:
+    return None if model is None else model.prices_at(service_tier)
+
+
+def _tier(finished: Finished, facts: Facts, usage: Usage) -> tuple[str, bool]:
+    """The service tier that is billed, and whether it is only the one that was asked for: a provider that is short of
+    room may have served it at the usual one."""
+    if usage == Usage():
+        return "", False  # nothing is billed
+    if finished.service_tier is not None:
+        return finished.service_tier, False
+    return facts.service_tier, facts.service_tier != ""
 
 
 def _outcome(finished: Finished, facts: Facts) -> Outcome:

@@ -39,11 +39,16 @@ class Catalog:
     """The models in config order, and look-ups over them. Never changed once made."""
 
     def __init__(
-        self, models: Iterable[Model], warnings: Iterable[str] = (), valid_until: datetime | None = None
+        self,
+        models: Iterable[Model],
+        warnings: Iterable[str] = (),
+        valid_until: datetime | None = None,
+        baseline: str = "",
     ) -> None:
         self.models: tuple[Model, ...] = tuple(models)
         self.warnings: tuple[str, ...] = tuple(warnings)  # for a person; printed by `aion check`
         self.valid_until = valid_until  # from then on the price list says something else: build again
+        self._baseline = baseline  # its name among ours; "": the configuration compares with none
         self._names = _names(self.models)
         self._dearest = _Dearest(self.models)
 
@@ -54,6 +59,15 @@ class Catalog:
     def dearest(self, usage: Usage) -> tuple[Model, int] | None:
         """The model that would have cost most for this usage, with nano-dollars; None: no price known."""
         return self._dearest.of(usage)
+
+    def model(self, provider: str, id: str) -> Model | None:
+        """The model of that id at that provider."""
+        return next((model for model in self.resolve(id).models if model.provider == provider), None)
+
+    @property
+    def baseline(self) -> Model | None:
+        """The model that the configuration compares with."""
+        return self.resolve(self._baseline).models[0] if self._baseline else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,6 +87,7 @@ class Catalog:
                 "models": [_model_to_plain(model) for model in self.models],
                 "warnings": self.warnings,
                 "valid_until": self.valid_until and self.valid_until.isoformat(),
+                "baseline": self._baseline,
             }
         )
 
@@ -85,6 +100,7 @@ class Catalog:
             (_model_from_plain(entry) for entry in plain["models"]),
             plain["warnings"],
             datetime.fromisoformat(until) if until else None,
+            plain["baseline"],
         )
 
 
@@ -135,8 +151,8 @@ def _undominated(priced: Sequence[tuple[Model, Prices]], tokens: int) -> list[tu
     return [entry for index, entry in enumerate(priced) if not beaten(index)]
 
 
-def _rates(prices: Prices) -> tuple[Rate, Rate, Rate, Rate, Rate]:
-    """All five rates, those without one of their own filled in."""
+def _rates(prices: Prices) -> tuple[Rate, ...]:
+    """All six rates, those without one of their own filled in."""
     write = prices.cache_write or prices.input
     return (
         prices.input,
@@ -144,6 +160,7 @@ def _rates(prices: Prices) -> tuple[Rate, Rate, Rate, Rate, Rate]:
         prices.cache_read or prices.input,
         write,
         prices.cache_write_1h or write,
+        prices.reasoning or prices.output,
     )
 
 
@@ -152,33 +169,38 @@ def _model_to_plain(model: Model) -> dict[str, Any]:
         "id": model.id,
         "provider": model.provider,
         "tier": model.tier,
-        "prices": None
-        if model.prices is None
-        else {
-            kind: None if rate is None else [rate.base, *rate.above]
-            for kind in Prices.__slots__
-            for rate in [getattr(model.prices, kind)]
-        },
+        "prices": None if model.prices is None else _prices_to_plain(model.prices),
         "context_window": model.context_window,
         "local": model.local,
         "formats": sorted(model.formats),
         "mode": model.mode,
         "endpoints": sorted(model.endpoints),
+        "service_tiers": [[name, _prices_to_plain(prices)] for name, prices in model.service_tiers],
+        "parameters_m": model.parameters_m,
     }
 
 
-def _model_from_plain(plain: Mapping[str, Any]) -> Model:
-    def rate(value: list[Any] | None) -> Rate | None:
-        return None if value is None else Rate(value[0], tuple((start, price) for start, price in value[1:]))
+def _prices_to_plain(prices: Prices) -> dict[str, Any]:
+    rates: dict[str, Rate | None] = {kind: getattr(prices, kind) for kind in Prices.__slots__}
+    return {kind: None if rate is None else [rate.base, *rate.above] for kind, rate in rates.items()}
 
-    prices: Any = plain["prices"]
-    if prices is not None:
-        rates: dict[str, Any] = {kind: rate(value) for kind, value in prices.items()}
-        prices = Prices(**rates)
+
+def _prices_from_plain(plain: Mapping[str, Any]) -> Prices:
+    rates: dict[str, Any] = {
+        kind: None if value is None else Rate(value[0], tuple((start, price) for start, price in value[1:]))
+        for kind, value in plain.items()
+    }
+    return Prices(**rates)
+
+
+def _model_from_plain(plain: Mapping[str, Any]) -> Model:
+    prices, size = plain["prices"], plain["parameters_m"]
     return Model(
         **{
             **plain,
-            "prices": prices,
+            "prices": None if prices is None else _prices_from_plain(prices),
+            "service_tiers": tuple((name, _prices_from_plain(tier)) for name, tier in plain["service_tiers"]),
+            "parameters_m": None if size is None else (size[0], size[1]),
             "formats": frozenset(map(Format, plain["formats"])),
             "endpoints": frozenset(map(Endpoint, plain["endpoints"])),
         }

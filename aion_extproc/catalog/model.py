@@ -31,16 +31,22 @@ class Rate:
                 price = higher
         return price
 
+    def most(self, input_tokens: int) -> int:
+        """The highest that it can be with at most so many input tokens."""
+        return max((self.base, *(price for start, price in self.above if start < input_tokens)))
+
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Rates by kind of token. A cached kind without a rate of its own is None: it costs as plain input."""
+    """Rates by kind of token. A kind without a rate of its own is None: cached tokens cost as plain input, reasoning as
+    other output."""
 
     input: Rate
     output: Rate
     cache_read: Rate | None = None
     cache_write: Rate | None = None
     cache_write_1h: Rate | None = None
+    reasoning: Rate | None = None
 
 
 FREE = Prices(input=Rate(0), output=Rate(0))
@@ -59,3 +65,11 @@ class Model:
     formats: frozenset[Format]  # what its provider speaks natively
     mode: Mode = "chat"
     endpoints: frozenset[Endpoint] = frozenset()  # of its provider's, those that this model can be asked on
+    service_tiers: tuple[tuple[str, Prices], ...] = ()  # what it costs at those that have prices of their own
+    parameters_m: tuple[int, int] | None = None  # active ones in millions, at least and at most; None: unknown
+
+    def prices_at(self, service_tier: str) -> Prices | None:
+        """What it costs at a tier, "" for the usual one; None: unknown."""
+        if not service_tier or self.local or self.prices == FREE:
+            return self.prices
+        return dict(self.service_tiers).get(service_tier)

@@ -20,7 +20,10 @@ def _moment(value: object) -> datetime:
             raise fault("must be a date or a time, such as 2027-01-31 or 2027-01-31T12:00:00Z") from None
     if not isinstance(value, datetime):
         raise fault("must be a date or a time, such as 2027-01-31 or 2027-01-31T12:00:00Z")
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:  # the first or last hours of the calendar, elsewhere
+        raise fault("is outside of the calendar") from None
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
@@ -109,7 +112,7 @@ class TenantSettings(Section):
 
     budget: BudgetSettings | None = None
     limits: LimitSettings | None = None
-    provider_keys: Annotated[dict[Name, Secret], Field(default_factory=dict)]  # by the name of the provider
+    provider_keys: dict[Name, Secret] = Field(default_factory=dict)  # by the name of the provider
 
 
 class ServiceSettings(Section):
@@ -126,6 +129,8 @@ class State(Section):
     budgets_fail: Literal["open", "closed"] = "closed"  # when it does not answer
     limits_fail: Literal["open", "closed"] = "open"
     reservation_timeout: Duration = 3600.0  # of a request whose end nobody hears of
+    # What an answer may have where the request sets no max_tokens, for what is reserved of a budget.
+    assumed_output_tokens: Annotated[int, Field(ge=1, le=10**7)] = 4096
 
     @field_validator("redis_url", mode="after")
     @classmethod

@@ -90,6 +90,7 @@ class Routing(Section):
     fallback_enabled: bool = True
     prefer_native: bool = True  # within a tier, models that speak the client's format come first
     chains: tuple[ChainSettings, ...] = ()
+    baseline: HeaderText | None = None  # "id" or "provider/id": what everything would have cost there is in the ledger
     sessions: SessionSettings = SessionSettings()
 
 
@@ -112,6 +113,18 @@ def check_chains(chains: Sequence[ChainSettings], known: Mapping[str, Mapping[st
                 raise fault(_unknown(f"model{where}", step.model, there), *here, "model")
             if there[step.model] != "chat":
                 raise fault("only chat models stand in for one another", *here, "model")
+
+
+def check_baseline(baseline: str | None, known: Mapping[str, Mapping[str, Mode]]) -> None:
+    """That it is one model. `known`: provider → id → mode, of the enabled providers."""
+    if baseline is None:
+        return
+    having = [f"{name}/{id}" for name, models in known.items() for id in models if baseline in (id, f"{name}/{id}")]
+    if not having:
+        ids = {id for models in known.values() for id in models}
+        raise fault(_unknown("enabled model", baseline, sorted(ids)), "routing", "baseline")
+    if len(having) > 1:
+        raise fault(f"several providers have it; say which: {', '.join(having)}", "routing", "baseline")
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from aion_extproc.catalog.catalog import VIRTUAL_MODELS
 from aion_extproc.catalog.model import Mode
-from aion_extproc.config.routing import Routing, check_chains
+from aion_extproc.config.access import (
+    Auth,
+    LimitSettings,
+    ServiceSettings,
+    State,
+    TenantSettings,
+    refuse_repeats,
+)
+from aion_extproc.config.energy import EnergySettings, Size
+from aion_extproc.config.prices import OPTIONAL, LongContext, ServiceTier, Tariff
+from aion_extproc.config.routing import Routing, check_baseline, check_chains
 from aion_extproc.config.values import (
     Address,
+    Age,
     Duration,
     HeaderText,
     HostLabel,
@@ -27,6 +38,7 @@ from aion_extproc.config.values import (
     Section,
     fault,
 )
+from aion_extproc.config.webhooks import Webhooks
 from aion_extproc.providers import ALIASES, KINDS, Kind, Place, configure
 
 
@@ -77,7 +89,12 @@ class ModelSettings(Section):
     cache_read_price_per_1m: Price | None = None
     cache_write_price_per_1m: Price | None = None
     cache_write_1h_price_per_1m: Price | None = None
+    reasoning_price_per_1m: Price | None = None
+    long_context: LongContext | None = None
+    service_tiers: dict[ServiceTier, Tariff] = Field(default_factory=dict)
+    parameters_b: Size | None = None  # billions that are active; None: not known
     context_window: Annotated[int, Field(ge=1)] | None = None
+    limits: LimitSettings | None = None  # of all callers together
 
     @field_validator("id", mode="after")
     @classmethod
@@ -99,8 +116,7 @@ class ModelSettings(Section):
         if (self.input_price_per_1m is None) != (self.output_price_per_1m is None):
             missing = "input" if self.input_price_per_1m is None else "output"
             raise fault(f"{missing}_price_per_1m is missing: give both prices or neither")
-        cached = ("cache_read_price_per_1m", "cache_write_price_per_1m", "cache_write_1h_price_per_1m")
-        given = [key for key in cached if getattr(self, key) is not None]
+        given = [key for key in (*OPTIONAL, "long_context") if getattr(self, key) is not None]
         if given and not self.priced:
             raise fault("needs input_price_per_1m and output_price_per_1m next to it", given[0])
         return self
@@ -127,6 +143,7 @@ class ProviderSettings(Section):
     kind: str
     enabled: bool = True
     api_key: Secret | None = None
+    tenant_keys_only: bool = False  # only tenants with a key of their own may use it
     base_url: str | None = None
     region: HostLabel | None = None
     project: Project | None = None
@@ -153,7 +170,7 @@ class ProviderSettings(Section):
     @field_validator("models", mode="after")
     @classmethod
     def _ids_unique(cls, value: tuple[ModelSettings, ...]) -> tuple[ModelSettings, ...]:
-        _refuse_repeats([model.id for model in value], "id", "this model is listed twice; drop one")
+        refuse_repeats([model.id for model in value], "id", "this model is listed twice; drop one")
         return value
 
     @model_validator(mode="after")
@@ -179,7 +196,9 @@ class ProviderSettings(Section):
         if not self.models:
             raise fault("needs at least one model: - {id: …, tier: 1}", "models")
         # Somebody else's server may want no key; the vendor's own always does.
-        if kind.needs_key and self.api_key is None and self.base_url is None:
+        if self.tenant_keys_only and self.api_key is not None:
+            raise fault("has no use where tenant_keys_only is set: nobody would use it; remove one of them", "api_key")
+        if kind.needs_key and self.api_key is None and self.base_url is None and not self.tenant_keys_only:
             raise fault(f'api_key is missing; for example api_key: "${{{kind.api_key_env[0]}}}"')
         return self
 
@@ -200,54 +219,38 @@ _KIND_HELP = (
 )
 
 
-def _no_budget(_: object) -> None:
-    raise fault("budgets are not enforced by this version yet; remove it, for nobody may rely on it")
+class Telemetry(Section):
+    """The ledger: its database, and where rows wait while that is away."""
 
+    db_path: Annotated[str, Field(min_length=1)] = "./data/aion.db"
+    db_url: Secret | None = None  # PostgreSQL, in the place of db_path
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
+    flush_interval: Duration = 1.0
+    spool_dir: Annotated[str, Field(min_length=1)] | None = None  # None: beside db_path
+    spool_bytes: Annotated[int, Field(ge=1 << 20)] = 256 << 20
+    retention: Age | None = None  # of single requests; None: for ever. Sums by the hour stay
 
-class KeySettings(Section):
-    """A key that callers of the gateway present."""
-
-    key: Secret
-    name: Name
-    tenant: Annotated[str, Field(max_length=0)] | Name = ""
-    budget: Annotated[None, BeforeValidator(_no_budget)] = None
-
-
-class Auth(Section):
-    """Who may call. With keys and no `enabled`, it is on."""
-
-    enabled: bool = False
-    keys: tuple[KeySettings, ...] = ()
-
-    @model_validator(mode="before")
+    @field_validator("db_url", mode="after")
     @classmethod
-    def _on_with_keys(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("keys") and "enabled" not in value:
-            return {**value, "enabled": True}
-        return value
-
-    @field_validator("keys", mode="after")
-    @classmethod
-    def _unique(cls, value: tuple[KeySettings, ...]) -> tuple[KeySettings, ...]:
-        names = [entry.name for entry in value]
-        _refuse_repeats(names, "name", "another key has this name; names must differ")
-        keys = [entry.key.get_secret_value() for entry in value]
-        _refuse_repeats(keys, "key", "another entry has the same key; keys must differ")
+    def _postgres(cls, value: Any) -> Any:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise fault("must be postgresql://user:password@host:port/database")
         return value
 
     @model_validator(mode="after")
-    def _has_keys(self) -> Auth:
-        if self.enabled and not self.keys:
-            raise fault("needs at least one key: - {key: …, name: …}; or set auth.enabled: false", "keys")
+    def _one_database(self) -> Telemetry:
+        if self.db_url is not None and "db_path" in self.model_fields_set:
+            raise fault("give db_path or db_url, not both", "db_url")
         return self
 
+    @property
+    def target(self) -> str:
+        """The database, its password included."""
+        return self.db_path if self.db_url is None else self.db_url.get_secret_value()
 
-class Telemetry(Section):
-    """The ledger."""
-
-    db_path: Annotated[str, Field(min_length=1)] = "./data/aion.db"
-    batch_size: Annotated[int, Field(ge=1, le=100_000)] = 100
-    flush_interval: Duration = 1.0
+    @property
+    def spool(self) -> str:
+        return self.spool_dir or f"{self.db_path}.spool"
 
 
 class Settings(Section):
@@ -256,7 +259,12 @@ class Settings(Section):
     gateway: Gateway = Gateway()
     providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
     auth: Auth = Auth()
+    tenants: dict[Name, TenantSettings] = Field(default_factory=dict)
+    services: dict[Name, ServiceSettings] = Field(default_factory=dict)
+    state: State = State()
     routing: Routing = Routing()
+    energy: EnergySettings = EnergySettings()
+    webhooks: Webhooks = ()
     telemetry: Telemetry = Telemetry()
 
     @field_validator("providers", mode="before")
@@ -274,16 +282,9 @@ class Settings(Section):
     def _chains_known(self) -> Settings:
         known = {name: {model.id: model.mode for model in entry.models} for name, entry in self.providers.items()}
         check_chains(self.routing.chains, known)
+        check_baseline(self.routing.baseline, {name: known[name] for name in self.enabled_providers})
         return self
 
     @property
     def enabled_providers(self) -> Mapping[str, ProviderSettings]:
         return {name: entry for name, entry in self.providers.items() if entry.enabled}
-
-
-def _refuse_repeats(values: list[str], field: str, message: str) -> None:
-    seen: set[str] = set()
-    for index, value in enumerate(values):
-        if value in seen:
-            raise fault(message, index, field)
-        seen.add(value)

@@ -10,14 +10,21 @@ import re
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 PICO_DIGITS = 6  # a price has at most so many decimals: the ledger counts in 10⁻¹² USD for a token
 NANO_DIGITS = 9  # an amount is counted in nano-dollars
 
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _YEAR = 365 * 86400.0
+
+_HEADER_TEXT = r"[!-~]{1,256}"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}"
+# In OpenAPI documents; a string keeps what a number of JSON may lose.
+_AMOUNT_SCHEMA = {
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1_000_000}, {"type": "string", "maxLength": 64}]
+}
 
 
 def fault(message: str, *at: str | int) -> PydanticCustomError:
@@ -26,7 +33,7 @@ def fault(message: str, *at: str | int) -> PydanticCustomError:
 
 
 def seconds(value: object) -> float:
-    """Seconds from "500ms", "5s", "2m", "1h" or a number of seconds; positive."""
+    """Seconds from "500ms", "5s", "2m", "1h", "1d" or a number of seconds; positive."""
     result = _duration(value)
     if not 0 < result < _YEAR:
         raise fault("must be longer than zero and shorter than a year")
@@ -40,9 +47,16 @@ def _seconds_or_zero(value: object) -> float:
     return result
 
 
+def _age(value: object) -> float:
+    result = _duration(value)
+    if not 86400 <= result <= 100 * _YEAR:
+        raise fault('must be at least a day, such as "90d"')
+    return result
+
+
 def _duration(value: object) -> float:
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*", value)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)
         if not match:
             raise fault('must be a duration such as "500ms", "5s", "2m", or a number of seconds')
         return float(match[1]) * _SECONDS[match[2] or "s"]
@@ -50,7 +64,7 @@ def _duration(value: object) -> float:
         try:
             return float(value)
         except OverflowError:
-            return _YEAR
+            return float("inf")
     raise fault('must be a duration such as "500ms", "5s", "2m", or a number of seconds')
 
 
@@ -90,13 +104,13 @@ def _amount(value: object) -> Decimal:
 
 def _header_text(value: str) -> str:
     # Goes into HTTP headers and metric labels as it is.
-    if not re.fullmatch(r"[!-~]{1,256}", value):
+    if not re.fullmatch(_HEADER_TEXT, value):
         raise fault("must be 1 to 256 visible ASCII characters without spaces")
     return value
 
 
 def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+    if not re.fullmatch(_NAME, value):
         raise fault("must be a name of at most 64 letters, digits, dots, dashes or underscores")
     return value
 
@@ -132,11 +146,14 @@ def _address(value: str) -> str:
 
 Duration = Annotated[float, BeforeValidator(seconds)]
 DurationOrZero = Annotated[float, BeforeValidator(_seconds_or_zero)]
-Amount = Annotated[Decimal, BeforeValidator(_amount)]
+Age = Annotated[float, BeforeValidator(_age)]
+Amount = Annotated[Decimal, BeforeValidator(_amount), WithJsonSchema(_AMOUNT_SCHEMA)]
 Price = Annotated[Decimal, BeforeValidator(_price)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-HeaderText = Annotated[str, AfterValidator(_header_text)]
-Name = Annotated[str, AfterValidator(_name)]
+HeaderText = Annotated[
+    str, AfterValidator(_header_text), WithJsonSchema({"type": "string", "pattern": f"^{_HEADER_TEXT}$"})
+]
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
 HostLabel = Annotated[str, AfterValidator(_host_label)]
 Project = Annotated[str, AfterValidator(_project)]
 Address = Annotated[str, AfterValidator(_address)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from google.protobuf.duration_pb2 import Duration
 
-from aion_extproc.accounting.facts import Facts, decode, decode_usage
+from aion_extproc.accounting.facts import Facts, Reported, decode, decode_usage
 from aion_extproc.accounting.settle import FailedAttempt, Finished
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.extproc import envoy_pb2 as pb
@@ -69,7 +69,8 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
     # A provider that broke off before its answer began may still have sent bytes; then the status is Envoy's.
     began = common.HasField("time_to_first_upstream_rx_byte") and "before_response" not in details
     answered = began or details.startswith("via_upstream")
-    usage, complete = _usage(common.metadata)
+    reported = _usage(common.metadata)
+    usage, complete = (reported.usage, reported.complete) if reported is not None else (None, False)
     # Clients hang up as soon as they have read a stream's last event, which may be before Envoy has read its end.
     read_all = facts.stream and complete
     duration = _milliseconds(common.duration) or _milliseconds(common.time_to_last_downstream_tx_byte) or 0.0
@@ -92,6 +93,7 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
         usage=usage,
         usage_complete=complete,
         retry_after=_retry_after(response),
+        service_tier=reported.service_tier if reported is not None else None,
     )
     return finished, facts
 
@@ -109,16 +111,16 @@ def _retry_after(response: pb.HTTPResponseProperties) -> float | None:
     return float(value) if value.isdecimal() else None
 
 
-def _usage(metadata: pb.Metadata) -> tuple[Usage | None, bool]:
+def _usage(metadata: pb.Metadata) -> Reported | None:
     """Ours, where aion.response has read the answer; else Envoy's."""
     text = metadata_text(metadata, "usage")
     if text:
         return decode_usage(text)
     if USAGE_NAMESPACE not in metadata.typed_filter_metadata:
-        return None, False
+        return None
     counts = pb.TokenUsage.FromString(metadata.typed_filter_metadata[USAGE_NAMESPACE].value)
     if not counts.HasField("input_tokens") and not counts.HasField("output_tokens"):
-        return None, False
+        return None
     usage = Usage(
         input_tokens=counts.input_tokens.value,
         output_tokens=counts.output_tokens.value,
@@ -126,7 +128,7 @@ def _usage(metadata: pb.Metadata) -> tuple[Usage | None, bool]:
         cache_write_tokens=counts.input_token_details.cache_creation_tokens.value,
         reasoning_tokens=counts.output_token_details.reasoning_tokens.value,
     )
-    return usage, counts.extraction_status == _COMPLETE
+    return Reported(usage, counts.extraction_status == _COMPLETE)
 
 
 def _milliseconds(duration: Duration | None) -> float:

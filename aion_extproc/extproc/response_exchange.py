@@ -78,7 +78,7 @@ class ResponseExchange:
         if self._content_type.startswith(_STREAM):
             if self._policy.usage == "envoy" and self._facts.endpoint not in UNCOUNTED:
                 return LetPass()
-            self._usage = StreamUsage(Format(self._facts.format))
+            self._usage = StreamUsage(Format(self._facts.format), self._facts.service_tier)
             return Watch()
         if "json" not in self._content_type:
             return LetPass()
@@ -111,7 +111,7 @@ class ResponseExchange:
         elif self._frames is None and self._policy.usage == "envoy":
             return LetPass()  # only its errors would have been in another shape
         else:
-            self._usage = StreamUsage(Format(facts.format))
+            self._usage = StreamUsage(Format(facts.format), facts.service_tier)
             if self._frames is None:
                 return Watch()  # its bytes are the client's as they are
         return Watch((("content-type", f"{_STREAM}; charset=utf-8"),), _OF_THE_ORIGINAL)
@@ -151,7 +151,8 @@ class ResponseExchange:
         usage, complete = counts
         if usage is not None and counts != self._told:
             self._told = counts
-            metadata["usage"] = encode_usage(usage, complete=complete)
+            tier = self._usage.service_tier if isinstance(self._usage, StreamUsage) else None
+            metadata["usage"] = encode_usage(usage, complete=complete, service_tier=tier)
         if self._translator is not None and self._translator.error:
             metadata["stream_error"] = self._translator.error
         return Amend(body=out, metadata=metadata)
@@ -201,17 +202,19 @@ class ResponseExchange:
         )
 
     def _priced(self, data: bytes, translated: bytes | None) -> Amend:
-        usage = answer_usage(data, Endpoint(self._facts.endpoint).format)
+        reported = answer_usage(data, Endpoint(self._facts.endpoint).format, self._facts.service_tier)
         headers, removed = (_JSON, _OF_THE_ORIGINAL) if translated is not None else ((), ())
-        if usage is None:
+        if reported is None:
             return Amend(headers, removed, body=translated)
-        metadata = {"usage": encode_usage(usage, complete=True)}
-        return Amend(headers + self._cost_headers(self._facts, usage), removed, metadata, translated)
+        usage, served = reported
+        metadata = {"usage": encode_usage(usage, complete=True, service_tier=served)}
+        tier = self._facts.service_tier if served is None else served
+        return Amend(headers + self._cost_headers(self._facts, usage, tier), removed, metadata, translated)
 
-    def _cost_headers(self, facts: Facts, usage: Usage) -> Headers:
+    def _cost_headers(self, facts: Facts, usage: Usage, service_tier: str) -> Headers:
         catalog = self._policy.catalog
-        models = catalog.resolve(facts.model).models
-        prices = next((model.prices for model in models if model.provider == facts.provider), None)
+        model = catalog.model(facts.provider, facts.model)
+        prices = model.prices_at(service_tier) if model is not None else None
         if prices is None:
             return ()
         cost = cost_nano(prices, usage)

@@ -9,6 +9,7 @@ import orjson
 
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.wire.format import Format
+from aion_extproc.wire.service_tier import served_tier
 
 # An event longer than this is no usage event; it is passed by without being kept.
 _LONGEST_EVENT = 1 << 20
@@ -17,14 +18,17 @@ _LAST_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}"]*(?:"[^{}"]*"[^{}"]*)*\})')
 _LARGEST_COUNT = 1 << 60  # so that sums stay within 64 bits; whether a count is believed is not judged here
 
 
-def answer_usage(body: bytes, format: Format) -> Usage | None:
-    """The usage that a JSON answer reports; None when it reports none or is not JSON."""
+def answer_usage(body: bytes, format: Format, asked_tier: str = "") -> tuple[Usage, str | None] | None:
+    """The usage that a JSON answer reports and the service tier that it was served at (None: it does not say); None
+    when it reports no usage or is not JSON."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     usage = answer.get("usage") if isinstance(answer, dict) else None
-    return usage_of(usage, format) if isinstance(usage, dict) else None
+    if not isinstance(usage, dict):
+        return None
+    return usage_of(usage, format), served_tier(usage if format is Format.ANTHROPIC else answer, format, asked_tier)
 
 
 def usage_of(usage: dict[str, Any], format: Format) -> Usage:
@@ -38,8 +42,10 @@ def usage_of(usage: dict[str, Any], format: Format) -> Usage:
 class StreamUsage:
     """Reads the usage out of an SSE stream, cut anywhere into chunks."""
 
-    def __init__(self, format: Format) -> None:
+    def __init__(self, format: Format, asked_tier: str = "") -> None:
         self._format = format
+        self._asked_tier = asked_tier
+        self.service_tier: str | None = None  # that it is served at; None: it has not said
         self._rest = b""
         self._fields: dict[str, Any] = {}
         self.complete = False  # the final count has been seen
@@ -78,6 +84,9 @@ class StreamUsage:
         # Anthropic counts cumulatively, and its last event may leave out what the first one said.
         self._fields.update({key: value for key, value in usage.items() if value is not None})
         self.complete = self.complete or self._is_last(event)
+        says = self._fields if self._format is Format.ANTHROPIC else event if "usage" in event else inner
+        if isinstance(says, dict) and (tier := served_tier(says, self._format, self._asked_tier)) is not None:
+            self.service_tier = tier
         return True
 
     def _is_last(self, event: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from aion_extproc.wire.conversation import Conversation, Role, Turn
+from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.request import Request
 
@@ -74,6 +75,27 @@ def estimate_input_tokens(request: Request) -> int:
     return -(-chars // _CHARS_PER_TOKEN) + tokens + attachments * _TOKENS_PER_ATTACHMENT
 
 
+def most_tokens(request: Request, estimate: int, assumed_output: int) -> tuple[int, int]:
+    """The most tokens of input and of output that the request should be billed for. `estimate`: of its input;
+    `assumed_output`: where the client sets no limit.
+
+    Text has a token for four characters, dense text (code, numbers) for three; what is not ASCII up to one for each
+    character, which has two bytes at least.
+    """
+    most_input = estimate + estimate // 3
+    if not request.raw.isascii():
+        most_input = max(most_input, len(request.raw) // 2)
+    if request.endpoint in _NO_ANSWER:
+        return most_input, 0
+    answers = max(_whole(request.body.get("n")), _whole(request.body.get("best_of")))
+    return most_input, answers * (assumed_output if request.max_tokens is None else request.max_tokens)
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and value > 1 else 1
+
+
+_NO_ANSWER = (Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS)
 # Where the endpoints keep what is read. A member that an endpoint has no use for has nothing of it.
 _SAID = ("messages", "system", "input", "instructions", "prompt")
 _ATTACHMENTS = frozenset({"image", "image_url", "input_image", "document", "file", "input_file", "input_audio"})

@@ -222,7 +222,7 @@ RATES = st.builds(
         st.tuples(st.sampled_from([0, 10, 1000, 200_000]), st.integers(0, 10**8)), max_size=2, unique_by=lambda t: t[0]
     ).map(lambda tiers: tuple(sorted(tiers))),
 )
-PRICES = st.builds(Prices, RATES, RATES, st.none() | RATES, st.none() | RATES, st.none() | RATES)
+PRICES = st.builds(Prices, RATES, RATES, *[st.none() | RATES for _ in range(4)])
 MODELS = st.lists(st.none() | PRICES, max_size=6).map(
     lambda prices: [
         Model(
@@ -234,6 +234,8 @@ MODELS = st.lists(st.none() | PRICES, max_size=6).map(
             i == 3,
             frozenset([Format.OPENAI]),
             endpoints=frozenset(list(Endpoint)[:i]),
+            service_tiers=() if price is None else (("flex", price), ("priority", FREE)),
+            parameters_m=None if i % 2 else (i, 1000 * i),
         )
         for i, price in enumerate(prices)
     ]
@@ -245,7 +247,8 @@ MODELS = st.lists(st.none() | PRICES, max_size=6).map(
 def test_the_dearest_is_the_dearest(models: list[Model], total: int, output: int, data: st.DataObject) -> None:
     read = data.draw(st.integers(0, total))
     write = data.draw(st.integers(0, total - read))
-    usage = Usage(total, output, read, write, data.draw(st.integers(0, write)))
+    hour, reasoning = data.draw(st.integers(0, write)), data.draw(st.integers(0, output))
+    usage = Usage(total, output, read, write, hour, reasoning)
     dearest = Catalog(models).dearest(usage)
     costs = [cost_nano(model.prices, usage) for model in models if model.prices is not None]
     if dearest is None:
@@ -259,10 +262,12 @@ def test_the_dearest_is_the_dearest(models: list[Model], total: int, output: int
 @settings(deadline=None)
 @given(MODELS, st.none() | st.just(AT))
 def test_a_worker_gets_the_same_catalogue(models: list[Model], until: datetime | None) -> None:
-    made = Catalog(models, ["careful"], until)
+    made = Catalog(models, ["careful"], until, "m0" if models else "")
     loaded = Catalog.from_json(made.to_json())
     assert loaded.models == made.models
     assert (loaded.warnings, loaded.valid_until) == (made.warnings, made.valid_until)
+    assert loaded.baseline == made.baseline == (models[0] if models else None)
+    assert [one.prices_at("flex") for one in loaded.models] == [one.prices_at("flex") for one in models]
 
 
 @pytest.mark.parametrize("module", ["genai_prices", "pydantic", "ruamel.yaml", "httpx"])

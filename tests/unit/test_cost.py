@@ -11,7 +11,7 @@ from genai_prices.data import providers as their_providers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aion_extproc.accounting.cost import cost_nano, cost_pico, to_nano, usd
+from aion_extproc.accounting.cost import cost_nano, cost_pico, to_nano, upper_nano, usd
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.model import FREE, Prices, Rate
 from aion_extproc.catalog.pricing import look_up
@@ -19,6 +19,7 @@ from aion_extproc.providers import ALL
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 COUNT = st.integers(0, 1_500_000)
+REASONING = "perplexity/sonar-deep-research"
 
 
 @st.composite
@@ -33,8 +34,10 @@ def usages(draw: st.DrawFn) -> Usage:
 
 @cache
 def listed() -> list[tuple[str, str]]:
-    """Every default model, and every model with a long-context tariff at the providers we know."""
+    """Every default model, and every model with a long-context tariff at the providers we know. Perplexity's is the one
+    that charges for reasoning in another way than for other output."""
     pairs = [(kind.price_provider, model.id) for kind in ALL for model in kind.default_models if kind.price_provider]
+    pairs.append(("openrouter", REASONING))
     ours = {kind.price_provider for kind in ALL}
     for provider in their_providers:
         for model in provider.models if provider.id in ours else []:
@@ -56,12 +59,43 @@ def test_there_is_something_to_compare() -> None:
 def test_a_cost_is_genai_prices_to_the_nano_dollar(data: st.DataObject, usage: Usage) -> None:
     provider_id, model_id = data.draw(st.sampled_from(listed()))
     prices = look_up(model_id, provider_id, None, AT).prices
-    if prices is None:
-        return
+    if prices is not None:
+        assert cost_nano(prices, usage) == theirs(provider_id, model_id, usage, {})
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), usages())
+def test_so_is_a_cost_at_a_service_tier(data: st.DataObject, usage: Usage) -> None:
+    provider_id, model_id, tier, prices = data.draw(st.sampled_from(tiered()))
+    key = "processing" if tier == "batch" else "speed" if provider_id == "anthropic" else "service_tier"
+    assert cost_nano(prices, usage) == theirs(provider_id, model_id, usage, {key: tier})
+
+
+@cache
+def tiered() -> list[tuple[str, str, str, Prices]]:
+    ours = {kind.price_provider for kind in ALL}
+    return [
+        (provider.id, model.id, tier, prices)
+        for provider in their_providers
+        for model in (provider.models if provider.id in ours else [])
+        for tier, prices in look_up(model.id, provider.id, None, AT).service_tiers
+    ]
+
+
+def test_the_tiers_are_those_that_providers_have() -> None:
+    assert len(tiered()) > 100
+    assert {tier for provider, _, tier, _ in tiered() if provider == "openai"} == {"flex", "priority", "fast", "batch"}
+    assert {tier for provider, _, tier, _ in tiered() if provider == "anthropic"} == {"fast", "batch"}
+    assert all(prices.reasoning is not None for prices in [look_up(REASONING, "openrouter", None, AT).prices] if prices)
+
+
+def theirs(provider_id: str, model_id: str, usage: Usage, context: dict[str, str]) -> int:
+    """Nano-dollars by genai-prices."""
     provider = next(p for p in their_providers if p.id == provider_id)
     model = provider.find_model(model_id, all_providers=their_providers)
     assert model is not None
-    theirs = model.calc_price(
+    # Models may be another provider's; then their variants are not looked at.
+    price = model.get_prices(AT, context).calc_price(
         TheirUsage(
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
@@ -69,11 +103,9 @@ def test_a_cost_is_genai_prices_to_the_nano_dollar(data: st.DataObject, usage: U
             cache_write_tokens=usage.cache_write_tokens,
             cache_write_1h_tokens=usage.cache_write_1h_tokens,
             output_reasoning_tokens=usage.reasoning_tokens,
-        ),
-        provider,
-        genai_request_timestamp=AT,
-    ).total_price
-    assert cost_nano(prices, usage) == int((theirs * 10**9).to_integral_value(ROUND_HALF_UP))
+        )
+    )["total_price"]
+    return int((price * 10**9).to_integral_value(ROUND_HALF_UP))
 
 
 def test_the_documented_formula_by_hand() -> None:
@@ -82,6 +114,35 @@ def test_the_documented_formula_by_hand() -> None:
     usage = Usage(10_000, 500, cache_read_tokens=6_000, cache_write_tokens=3_000, cache_write_1h_tokens=1_000)
     # 1000·3 + 6000·0.3 + 2000·3.75 + 1000·6 + 500·15 micro-dollars
     assert cost_nano(prices, usage) == 25_800_000
+
+
+def test_reasoning_has_a_price_of_its_own_where_it_is_given() -> None:
+    prices = Prices(Rate(1000), Rate(10_000), reasoning=Rate(3000, ((100, 5000),)))
+    assert cost_pico(prices, Usage(100, 50, reasoning_tokens=20)) == 100 * 1000 + 30 * 10_000 + 20 * 3000
+    assert cost_pico(prices, Usage(101, 50, reasoning_tokens=20)) == 101 * 1000 + 30 * 10_000 + 20 * 5000
+    assert cost_pico(prices, Usage(0, 10, reasoning_tokens=40)) == 40 * 3000  # a part that exceeds its whole is billed
+
+
+RATE = st.builds(
+    Rate, st.integers(0, 10**8), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**8)), max_size=2).map(
+        lambda above: tuple(sorted(above))
+    )
+)
+PRICES = st.builds(Prices, RATE, RATE, *[st.none() | RATE for _ in range(4)])
+
+
+@settings(max_examples=1000, deadline=None)
+@given(PRICES, usages(), COUNT, COUNT)
+def test_nothing_costs_more_than_the_upper_bound(prices: Prices, usage: Usage, more_in: int, more_out: int) -> None:
+    bound = upper_nano(prices, usage.input_tokens + more_in, usage.output_tokens + more_out)
+    assert cost_nano(prices, usage) <= bound
+
+
+def test_the_upper_bound_is_no_more_than_the_dearest_kinds_cost() -> None:
+    prices = Prices(Rate(3), Rate(15), Rate(1), Rate(4), Rate(6, ((200, 12),)), reasoning=Rate(20))
+    assert upper_nano(prices, 200_000, 1000) == to_nano(200_000 * 12 + 1000 * 20)
+    assert upper_nano(prices, 200, 1000) == to_nano(200 * 6 + 1000 * 20)
+    assert upper_nano(FREE, 10**6, 10**6) == 0
 
 
 def test_half_a_nano_dollar_rounds_up() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aion_extproc.accounting.facts import Facts, decode_usage
+from aion_extproc.accounting.facts import Facts, Reported, decode_usage
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.extproc.codec import amend_message
 from aion_extproc.extproc.replies import Amend, LetPass, WantWhole, Watch
@@ -34,7 +34,7 @@ def test_a_json_answer_is_held_and_its_cost_told() -> None:
     amend = script.body(CHAT, True)
     # 600 plain at $0.5, 400 cached at $0.05, 200 out at $2, per million; the dearest is claude-large
     assert dict(amend.set_headers) == {"x-aion-cost-usd": "0.000720", "x-aion-savings-usd": "0.020880"}
-    assert decode_usage(amend.metadata["usage"]) == (Usage(1000, 200, 400, 0, 0, 50), True)
+    assert decode_usage(amend.metadata["usage"]) == Reported(Usage(1000, 200, 400, 0, 0, 50), True)
     assert not amend_message(amend).response_body.response.HasField("body_mutation")
 
     script = ResponseExchange(OPEN, MESSAGE_FACTS)
@@ -59,7 +59,7 @@ def test_an_answer_of_an_unknown_price_tells_no_cost() -> None:
     assert script.headers(JSON_ANSWER, False) == WantWhole()
     amend = script.body(CHAT, True)
     assert amend.set_headers == ()
-    assert decode_usage(amend.metadata["usage"])[0].output_tokens == 200
+    assert decode_usage(amend.metadata["usage"]).usage.output_tokens == 200
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_stream_is_watched_where_envoy_does_not_count(facts: Facts, events: li
             assert amend.set_headers == ()  # they have been sent
             assert not amend_message(amend).response_body.response.HasField("body_mutation")
             told += [amend.metadata["usage"]] if amend.metadata else []
-        assert decode_usage(told[-1]) == (usage, True)
+        assert decode_usage(told[-1]) == Reported(usage, True)
         assert 1 <= len(told) <= 2
 
 
@@ -115,5 +115,5 @@ def test_a_watched_stream_that_breaks_off_has_told_what_was_known() -> None:
     script = ResponseExchange(WATCHING, MESSAGE_FACTS)
     script.headers(SSE_ANSWER, False)
     amend = script.body(MESSAGE_EVENTS[0], False)
-    assert decode_usage(amend.metadata["usage"]) == (Usage(1000, 1, 400, 100), False)
+    assert decode_usage(amend.metadata["usage"]) == Reported(Usage(1000, 1, 400, 100), False)
     assert script.body(MESSAGE_EVENTS[1], False) == Amend()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aion_extproc.accounting.cost import cost_nano
-from aion_extproc.accounting.facts import Facts, decode, decode_usage, encode, encode_usage
+from aion_extproc.accounting.facts import Facts, Reported, decode, decode_usage, encode, encode_usage
 from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.accounting.settle import Finished, settle
 from aion_extproc.accounting.usage import Usage
@@ -244,5 +244,78 @@ def test_facts_and_usage_travel_unchanged() -> None:
         assert decode(encode(facts)) == facts
     usage = Usage(1, 2, 3, 4, 5, 6)
     assert astuple(usage) == (1, 2, 3, 4, 5, 6)
-    for complete in (True, False):
-        assert decode_usage(encode_usage(usage, complete=complete)) == (usage, complete)
+    for reported in (Reported(usage, True), Reported(usage, False, ""), Reported(usage, True, "flex")):
+        complete, tier = reported.complete, reported.service_tier
+        assert decode_usage(encode_usage(usage, complete=complete, service_tier=tier)) == reported
+
+
+# --- service tiers, the baseline, energy
+
+FLEX = Prices(Rate(500_000), Rate(2_500_000))
+TIERED = Model(
+    "cheap",
+    "p",
+    1,
+    CHEAP,
+    context_window=None,
+    local=False,
+    formats=frozenset(Format),
+    service_tiers=(("flex", FLEX),),
+    parameters_m=(8_000, 8_000),
+)
+COMPARED = Catalog([TIERED, model("dear", DEAR, 3), model("local", FREE)], baseline="p/dear")
+
+
+def tiered(asked: str, served: str | None, **more: Any) -> LedgerRow:
+    return settle(replace(SERVED, service_tier=served, **more), replace(FACTS, service_tier=asked), COMPARED)
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "prices", "estimated"),
+    [
+        ("", None, CHEAP, False),
+        ("", "", CHEAP, False),
+        ("flex", "flex", FLEX, False),
+        ("flex", "", CHEAP, False),  # there was no room in it
+        ("", "flex", FLEX, False),  # the account's own setting
+        ("flex", None, FLEX, True),  # nobody saw the answer
+        ("ultrafast", None, None, True),
+        ("", "scale", None, False),
+    ],
+)
+def test_the_tier_that_served_it_is_billed(
+    asked: str, served: str | None, prices: Prices | None, estimated: bool
+) -> None:
+    found = tiered(asked, served)
+    assert found.cost_nano == (None if prices is None else cost_nano(prices, COUNTED))
+    assert found.estimated is estimated
+
+
+def test_what_is_not_billed_has_no_tier() -> None:
+    found = tiered("ultrafast", None, upstream_answered=False, status=503, usage=None, error="connect_failed")
+    assert (found.cost_nano, found.estimated) == (0, False)
+
+
+def test_a_free_model_is_free_at_every_tier() -> None:
+    found = settle(replace(SERVED, service_tier="gold"), replace(FACTS, model="local"), COMPARED)
+    assert found.cost_nano == 0
+
+
+def test_the_named_baseline_is_in_the_row_dearer_or_not() -> None:
+    found = tiered("", None)
+    assert (found.reference_model, found.reference_nano) == ("dear", cost_nano(DEAR, COUNTED))
+    by_dear = settle(SERVED, replace(FACTS, model="dear"), Catalog(COMPARED.models, baseline="cheap"))
+    assert (by_dear.reference_model, by_dear.reference_nano) == ("cheap", cost_nano(CHEAP, COUNTED))
+    assert by_dear.cost_nano is not None
+    assert by_dear.reference_nano is not None
+    assert by_dear.reference_nano < by_dear.cost_nano  # a loss, and not hidden
+    none = row(SERVED)
+    assert (none.reference_model, none.reference_nano) == ("", None)
+
+
+def test_energy_is_in_the_row_where_something_is_known_of_the_model() -> None:
+    found = tiered("", None)
+    # 800 fresh tokens read and 100 written; 1000 and 100
+    assert (found.energy_low_mj, found.energy_high_mj) == (800 * 2 + 100 * 15, 1000 * 100 + 100 * 400)
+    unknown = row(SERVED)
+    assert (unknown.energy_low_mj, unknown.energy_high_mj) == (None, None)

@@ -114,10 +114,11 @@ def test_an_endless_event_is_not_kept() -> None:
 
 
 def test_json_answers() -> None:
-    assert answer_usage(CHAT, Format.OPENAI) == CHAT_COUNTS
-    assert answer_usage(MESSAGE, Format.ANTHROPIC) == Usage(
+    assert answer_usage(CHAT, Format.OPENAI) == (CHAT_COUNTS, None)
+    usage = Usage(
         input_tokens=1000, output_tokens=200, cache_read_tokens=400, cache_write_tokens=100, cache_write_1h_tokens=40
     )
+    assert answer_usage(MESSAGE, Format.ANTHROPIC) == (usage, None)
 
 
 @pytest.mark.parametrize("format", Format)
@@ -136,11 +137,11 @@ def test_counts_that_are_none(format: Format) -> None:
     for value in values:
         details = {"prompt_tokens_details": value, "completion_tokens_details": value, "cache_creation": value}
         body = orjson.dumps({"usage": dict.fromkeys(names, value) | details})
-        assert answer_usage(body, format) == Usage(), value
+        assert answer_usage(body, format) == (Usage(), None), value
     # and one that no 64 bits hold when added up, which must not stop the answer
     found = answer_usage(orjson.dumps({"usage": dict.fromkeys(names, 2**64 - 1)}), format)
     assert found is not None
-    assert 10**9 < found.input_tokens < 2**63
+    assert 10**9 < found[0].input_tokens < 2**63
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_whole_answer() -> None:
         },
     }
     # What is counted is the same, whichever of the two is read; only the one-hour share has no place in chat.
-    assert answer_usage(orjson.dumps(answer), Format.OPENAI) == Usage(1000, 200, 400, 100)
+    assert answer_usage(orjson.dumps(answer), Format.OPENAI) == (Usage(1000, 200, 400, 100), None)
 
 
 def test_texts_are_joined_and_foreign_blocks_left_out() -> None:
