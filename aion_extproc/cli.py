@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from aion_extproc import cli_keys
 from aion_extproc.config.errors import ConfigError
 from aion_extproc.config.schema import Settings
 from aion_extproc.leaving import leave
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from aion_extproc.gateway.config_file import ConfigFile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(cli_keys.keys, name="keys")
+app.add_typer(cli_keys.tenants, name="tenants")
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+T = TypeVar("T")
 
 DEFAULT_CONFIG = Path("aion.yaml")
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="aion.yaml; without it, what is there")]
@@ -79,7 +84,7 @@ async def _run(
     from aion_extproc.gateway.starting import StartError
     from aion_extproc.gateway.supervisor import Supervisor
 
-    catalog = build(settings)
+    catalog = _or_exit(lambda: build(settings))
     supervisor = Supervisor(settings, catalog, demo_port, file)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         asyncio.get_running_loop().add_signal_handler(number, supervisor.told, number)
@@ -139,7 +144,7 @@ def check(config: ConfigOption = None) -> None:
 
     settings = _settings(config, "http://127.0.0.1:9/v1")
     _require_models(settings)
-    catalog = build(settings)
+    catalog = _or_exit(lambda: build(settings))
     for warning in catalog.warnings:
         err.print(f"[yellow]note:[/] {warning}")
     try:
@@ -258,7 +263,7 @@ def _load(path: Path) -> Settings:
     return load(path)
 
 
-def _or_exit(read: Callable[[], Settings]) -> Settings:
+def _or_exit(read: Callable[[], T]) -> T:
     try:
         return read()
     except ConfigError as error:

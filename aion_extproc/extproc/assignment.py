@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import orjson
+from pydantic import SecretStr
 
 from aion_extproc.catalog.catalog import Catalog
 from aion_extproc.config.schema import Settings
@@ -50,7 +52,8 @@ def dump_assignment(assignment: Assignment) -> bytes:
             "current": _dump(assignment.current),
             "earlier": [_dump(one) for one in assignment.earlier],
             "next": _dump(assignment.next) if assignment.next else None,
-        }
+        },
+        default=_revealed,
     )
 
 
@@ -64,9 +67,11 @@ def load_assignment(text: bytes) -> Assignment:
 
 
 def _dump(generation: Generation) -> dict[str, object]:
+    settings = generation.settings.model_dump(exclude_defaults=True)
+    settings.setdefault("auth", {})["enabled"] = generation.settings.auth.enabled  # its default depends on the keys
     return {
         "number": generation.number,
-        "settings": _with_secrets(generation.settings),
+        "settings": settings,
         "catalog": generation.catalog.to_json().decode(),
         "revisions": generation.revisions,
     }
@@ -81,13 +86,9 @@ def _load(plain: dict[str, Any]) -> Generation:
     )
 
 
-def _with_secrets(settings: Settings) -> dict[str, Any]:
-    plain: dict[str, Any] = settings.model_dump(mode="json", exclude_defaults=True)
-    for name, provider in settings.providers.items():
-        if provider.api_key is not None:
-            plain["providers"][name]["api_key"] = provider.api_key.get_secret_value()
-    auth = plain.setdefault("auth", {})
-    auth["enabled"] = settings.auth.enabled  # its default depends on whether there are keys
-    for entry, key in zip(auth.get("keys", ()), settings.auth.keys, strict=True):
-        entry["key"] = key.key.get_secret_value()
-    return plain
+def _revealed(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(type(value).__name__)

@@ -16,12 +16,14 @@ from aion_extproc.extproc.fallback_answer import encode_served
 from aion_extproc.extproc.outgoing import prepare, serving_endpoint
 from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.replies import Proceed, Refuse
+from aion_extproc.extproc.reservation import AUTO
 from aion_extproc.extproc.upstream_headers import listed, private_headers, upstream_headers
 from aion_extproc.gateway.spec import UPSTREAM_HEADER
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.errors import RequestError, error_body
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.request import parse
+from aion_extproc.wire.service_tier import asked_tier
 
 
 class AttemptExchange:
@@ -60,7 +62,7 @@ class AttemptExchange:
     def _proceed(self, raw: bytes) -> Proceed:
         chain = self._chain
         step = chain.steps[self._number - 1]
-        provider = self._policy.providers.get(step.provider)
+        provider = self._policy.callers.providers(self._facts.tenant).get(step.provider)
         endpoint = serving_endpoint(Endpoint(chain.endpoint), provider) if provider is not None else None
         if provider is None or endpoint is None:  # decided by a worker with another configuration
             raise RequestError("no_such_model", f"The model {step.model} is no longer configured.", status=503)
@@ -68,11 +70,16 @@ class AttemptExchange:
             raw = restore(raw, chain.restored)
         request = parse(raw, Endpoint(chain.endpoint))
         # The body names the model of the attempt before; the client's own words decide what may be adapted.
-        request = replace(request, model=self._facts.asked_model)
+        request = replace(request, model=AUTO if self._facts.downgraded else self._facts.asked_model)
         client = dict(chain.anthropic)
         sent = prepare(request, endpoint, step.model, provider, listed(client.get("anthropic-beta", "")))
         facts = replace(
-            self._facts, model=step.model, provider=step.provider, tier=step.tier, endpoint=endpoint.value
+            self._facts,
+            model=step.model,
+            provider=step.provider,
+            tier=step.tier,
+            endpoint=endpoint.value,
+            service_tier=asked_tier(request.body, request.format) if endpoint is request.endpoint else "",
         )
         request_id = self._headers.get("x-request-id", "")
         headers = upstream_headers(

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from aion_extproc.events.webhooks import Webhooks
 from aion_extproc.extproc.failed_attempts import FAILED
 from aion_extproc.extproc.journal import REPLAY
 from aion_extproc.extproc.logs import HEALTH_METHOD, LOGS_METHOD, Check, Logs
 from aion_extproc.extproc.process import Parts, Serving, main
+from aion_extproc.extproc.warnings import Warnings
 
 # Seconds after the start at which workers are asked for what they kept: Envoy may find us some seconds late, and what
 # it sends until then reaches them alone.
@@ -29,9 +31,15 @@ async def serve(parts: Parts, beat: Callable[[], None]) -> None:
         parts.failed.named(str(news["request"]), models, time.monotonic())
 
     parts.bus.subscribe(FAILED, failed)
+    policies = parts.policies
+    webhooks = Webhooks(parts.settings.webhooks, lambda result: parts.metrics.webhook_deliveries.labels(result).inc())
+    parts.spent = Warnings(lambda scope, name: policies.current.callers.budgets(scope, name), webhooks.emit).spent
     logs = Logs(parts.sink.message)
     handlers = {LOGS_METHOD: logs.open, HEALTH_METHOD: lambda reply, _: Check(reply, True)}
-    serving = Serving(parts, handlers, logs.leave, beat)
+    serving = Serving(parts, handlers, logs.leave, beat, webhooks.close)
+    webhooks.start()
+    if parts.settler is not None:
+        serving.tasks.append(asyncio.create_task(parts.settler.watch()))
     serving.tasks.append(asyncio.create_task(_ask(parts)))
     await serving.run()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from aion_extproc.accounting.allowances import Limits
 from aion_extproc.accounting.cost import NANO_PER_USD
 from aion_extproc.accounting.facts import Facts
 from aion_extproc.catalog.catalog import Catalog
@@ -15,6 +15,7 @@ from aion_extproc.catalog.model import Model
 from aion_extproc.classify.classification import Thresholds
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.config.schema import Settings
+from aion_extproc.extproc.callers import Callers, Keyring, model_limits
 from aion_extproc.gateway.spec import cluster_name
 from aion_extproc.providers import Provider, configure
 from aion_extproc.routing.candidates import Tables
@@ -22,17 +23,6 @@ from aion_extproc.routing.chains import PinnedChain, PinnedStep
 from aion_extproc.routing.health import Health
 from aion_extproc.routing.sessions import Rules, Sessions
 from aion_extproc.routing.strategies import STRATEGIES, Strategy
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whose key it was."""
-
-    key_name: str = ""
-    tenant: str = ""
-
-
-ANYBODY = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +40,11 @@ class Policy:
     health: Health
     sessions: Sessions
     session_rules: Rules
-    callers: Mapping[bytes, Caller] | None  # SHA-256 of a key → whose; None: everybody may call
+    callers: Callers
+    model_limits: Mapping[tuple[str, str], Limits]  # by (provider, model id)
+    assumed_output_tokens: int  # of a request that sets no limit, for what is reserved
+    budgets_fail_open: bool  # when nobody can say what is left
+    limits_fail_open: bool
     max_body_bytes: int
     usage: Literal["envoy", "ext_proc"]
     exact_json_cost: bool
@@ -62,12 +56,6 @@ class Policy:
     def cluster(self, provider: str) -> str:
         """Envoy's cluster for requests that are ready to be sent there."""
         return cluster_name(provider, self.revisions.get(provider, 0))
-
-    def caller(self, key: str) -> Caller | None:
-        """Whose key this is; None: nobody's. The look-up is by digest, so its time tells nothing of the key."""
-        if self.callers is None:
-            return ANYBODY
-        return self.callers.get(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest())
 
 
 @dataclass(slots=True)
@@ -94,7 +82,9 @@ def make_policy(
     classifier: Classifier,
     generation: int = 0,
     revisions: Mapping[str, int] = MappingProxyType({}),
+    keyring: Keyring | None = None,
 ) -> Policy:
+    """`keyring`: the keys of the store; None: there is none."""
     thresholds, sessions = settings.routing.classifier, settings.routing.sessions
     providers = make_providers(settings)
     # Envoy fetches Google's tokens in the public listener, not in the one of later attempts.
@@ -113,7 +103,11 @@ def make_policy(
         health=Health(),
         sessions=Sessions(sessions.expire_after),
         session_rules=Rules(sessions.hysteresis, sessions.cache_lifetime, sessions.regeneration),
-        callers=_callers(settings),
+        callers=Callers(settings, catalog, providers, Keyring(version=1) if keyring is None else keyring),
+        model_limits=model_limits(settings),
+        assumed_output_tokens=settings.state.assumed_output_tokens,
+        budgets_fail_open=settings.state.budgets_fail == "open",
+        limits_fail_open=settings.state.limits_fail == "open",
         max_body_bytes=settings.gateway.max_body_bytes,
         usage=settings.gateway.usage,
         exact_json_cost=settings.gateway.json_cost == "exact",
@@ -158,12 +152,3 @@ def _chains(settings: Settings, catalog: Catalog) -> tuple[PinnedChain, ...]:
         )
         for number, chain in enumerate(settings.routing.chains, 1)
     )
-
-
-def _callers(settings: Settings) -> dict[bytes, Caller] | None:
-    if not settings.auth.enabled:
-        return None
-    return {
-        hashlib.sha256(entry.key.get_secret_value().encode()).digest(): Caller(entry.name, entry.tenant)
-        for entry in settings.auth.keys
-    }

@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -26,6 +27,7 @@ from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.extproc.assignment import Assignment, load_assignment
 from aion_extproc.extproc.bus import Bus
+from aion_extproc.extproc.callers import Keyring
 from aion_extproc.extproc.failed_attempts import FailedAttempts
 from aion_extproc.extproc.grpc_call import Handler
 from aion_extproc.extproc.grpc_server import GrpcServer
@@ -33,14 +35,22 @@ from aion_extproc.extproc.lessons import learn, observation
 from aion_extproc.extproc.log_sink import LogSink, Row
 from aion_extproc.extproc.policy import Policies, make_policy
 from aion_extproc.extproc.service import MESSAGE_LIMIT
+from aion_extproc.extproc.settling import Settler
 from aion_extproc.extproc.shared_health import SharedHealth
 from aion_extproc.extproc.shared_sessions import BATCH_SECONDS, share_sessions
 from aion_extproc.leaving import leave
+from aion_extproc.stores.keys_changes import NEWS
+from aion_extproc.stores.keys_follow import KeyDatabase
 from aion_extproc.stores.ledger import Ledger
+from aion_extproc.stores.secrets import Vault
+from aion_extproc.stores.shared_state import open_state
+from aion_extproc.stores.state_local import LocalState
+from aion_extproc.stores.state_redis import RedisState
 from aion_extproc.stores.writer import LedgerWriter
 
 HEARTBEAT_SECONDS = 0.5
 LAST_SECONDS = 1.0
+START_SECONDS = 3.0  # for the databases to answer; without them it starts all the same
 _METRICS_SECONDS = 1.0
 
 
@@ -55,14 +65,17 @@ class Parts:
             chain.from_iterable(one.catalog.names for one in every),
             chain.from_iterable(one.settings.enabled_providers for one in every),
         )
-        telemetry = assignment.newest.settings.telemetry
-        self.ledger = Ledger(telemetry.db_path)
+        self.settings = settings = assignment.newest.settings
+        telemetry = settings.telemetry
+        self.ledger = Ledger(telemetry.target)
         self.writer = LedgerWriter(
             self.ledger, telemetry.batch_size, telemetry.flush_interval, metrics=self.metrics
         )
         classifier = Classifier.load()
+        self.keyring = Keyring()
         known = {
-            one.number: make_policy(one.settings, one.catalog, classifier, one.number, one.revisions) for one in every
+            one.number: make_policy(one.settings, one.catalog, classifier, one.number, one.revisions, self.keyring)
+            for one in every
         }
         policy = known[assignment.newest.number]
         known = {n: replace(one, health=policy.health, sessions=policy.sessions) for n, one in known.items()}
@@ -70,6 +83,17 @@ class Parts:
         self.bus = Bus(socket.with_suffix(".bus"))
         self.health = SharedHealth(policy.health, self.bus)
         share_sessions(policy.sessions, self.bus, batch_seconds)
+        self.keys: KeyDatabase | None = None
+        if any(one.settings.auth.enabled for one in every):
+            self.keys = KeyDatabase(telemetry.target, self.keyring, Vault.from_env())
+            self.bus.subscribe(NEWS, self._keys_changed)
+        self.state: LocalState | RedisState | None = None
+        self.settler: Settler | None = None
+        if any(not one.callers.open or one.model_limits for one in known.values()):
+            self.state = open_state(settings.state, socket.with_name("state"))
+            self.settler = Settler(self.state, self.ledger, self.metrics, self._spent)
+        self.spent: Callable[[str, int, int], None] | None = None  # hears what is charged to which account
+        self._tasks: set[asyncio.Task[None]] = set()
         self.failed = FailedAttempts(self.health.observed)
         self.sink = LogSink(self.policies, self._ended, self.failed)
 
@@ -82,7 +106,38 @@ class Parts:
             self.metrics.observe(row)
         else:
             self.metrics.failed_attempt(row)
+        self.put(row)
+
+    def put(self, row: Row) -> None:
+        """Write it, and charge it to its accounts."""
         self.writer.put(row)
+        if self.settler is not None and isinstance(row, LedgerRow):
+            self.settler.ended(row)
+
+    def _spent(self, account: str, before: int, after: int) -> None:
+        if self.spent is not None:
+            self.spent(account, before, after)
+
+    def _keys_changed(self, _news: Mapping[str, Any]) -> None:
+        assert self.keys is not None
+        task = asyncio.create_task(self.keys.refresh())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def begin(self) -> list[asyncio.Task[None]]:
+        """Read the keys and reach the shared state, as far as they are there; and what goes on with that."""
+        tasks: list[asyncio.Task[None]] = []
+        if self.keys is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.keys.refresh(), START_SECONDS)
+            tasks.append(asyncio.create_task(self.keys.follow()))
+        if isinstance(self.state, RedisState):
+            self.state.open()
+            await self.state.connected(START_SECONDS)
+        if self.settler is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.settler.look(), START_SECONDS)
+        return tasks
 
     def turn(self) -> None:
         """Decide by the newest generation from now on."""
@@ -104,6 +159,7 @@ class Serving:
     async def run(self) -> None:
         parts = self.parts
         parts.bus.open()  # first, so that what the others know is here before the first request
+        self.tasks += await parts.begin()
         server = GrpcServer(self.handlers, MESSAGE_LIMIT)
         await server.start(parts.socket)
 
@@ -129,8 +185,14 @@ class Serving:
         parts.bus.close()
         for task in self.tasks:
             task.cancel()
+        if parts.settler is not None:
+            await parts.settler.drain(LAST_SECONDS)
         await parts.writer.drain(LAST_SECONDS)
         parts.metrics.flush()
+        if parts.keys is not None:
+            parts.keys.close()
+        if parts.state is not None:
+            parts.state.close()
         parts.ledger.close()
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.catalog.model import Model
 from aion_extproc.classify.classification import Classification
-from aion_extproc.extproc.policy import Caller, Policy
+from aion_extproc.extproc.callers import Caller
+from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.session_key import turn_of
 from aion_extproc.routing.decision import Warm
 from aion_extproc.routing.expected import left_in_cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from aion_extproc.accounting.holds import Hold
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -28,6 +30,13 @@ class Refuse:
     headers: Headers
     metadata: Mapping[str, str]
     details: str  # for Envoy's log
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Nothing yet: ask the shared state for this first, and tell the exchange what it says."""
+
+    hold: Hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
 """The request phase: headers and body in, one reply out. No I/O; the clocks are handed in.
 
     AwaitHeaders ── headers ──▶ AwaitBody ── last of the body ──▶ Done
-          └───────── refused ───────┴──────────────▶ Done
+          │                         │ └── Reserve ──▶ AwaitVerdict ── granted ──▶ Done
+          │                         │                    │  ▲ └── denied, another model may do: Reserve
+          └───────── refused ───────┴────── refused ─────┴──┴─▶ Done
 
-A refusal may come as soon as the headers tell; a decision needs the whole body.
+A refusal may come as soon as the headers tell; a decision needs the whole body. Who has a budget or limits is asked for
+in the shared state before anything is sent.
 """
 
 from __future__ import annotations
@@ -14,24 +17,37 @@ from dataclasses import replace
 
 import orjson
 
+from aion_extproc.accounting.allowances import Denial, moment
 from aion_extproc.accounting.facts import Facts, encode
+from aion_extproc.accounting.holds import Hold, Verdict
 from aion_extproc.accounting.settle import LONGEST_PATH
-from aion_extproc.classify.classification import Classification
+from aion_extproc.extproc.callers import ANYBODY, Caller, check_allowed, closed_by_tier
 from aion_extproc.extproc.decided import decided_metadata
 from aion_extproc.extproc.ended import DETAILS_PREFIX
 from aion_extproc.extproc.outgoing import prepare, serving_endpoint
-from aion_extproc.extproc.policy import ANYBODY, Caller, Policy
+from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.recall import recall, remember_decision
-from aion_extproc.extproc.replies import Proceed, Refuse
+from aion_extproc.extproc.replies import Proceed, Refuse, Reserve
+from aion_extproc.extproc.reservation import (
+    AUTO,
+    Asking,
+    denied_headers,
+    hold_for,
+    most_of,
+    narrowed,
+    with_rates,
+)
 from aion_extproc.extproc.sending import send, step_of
 from aion_extproc.extproc.upstream_headers import listed
 from aion_extproc.routing.decision import Decision, NoRoute, Wanted
 from aion_extproc.routing.route import route
+from aion_extproc.stores.state import Failure
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.errors import RequestError, error_body
 from aion_extproc.wire.format import Format
 from aion_extproc.wire.reading import conversation, estimate_input_tokens
 from aion_extproc.wire.request import Request, parse
+from aion_extproc.wire.service_tier import asked_tier
 
 _SUFFIXES = {
     "/chat/completions": Endpoint.CHAT,
@@ -53,15 +69,23 @@ _LONGEST_REASON = 200
 class RequestExchange:
     """One request. Call `headers`, then `body` until it replies (None: more is needed)."""
 
-    def __init__(self, policy: Policy, clock: Callable[[], float], classified: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        clock: Callable[[], float],
+        utc: Callable[[], float],
+        classified: Callable[[float], None],
+    ) -> None:
         self._policy = policy
         self._clock = clock  # seconds, monotonic
+        self._utc = utc  # seconds since 1970
         self._classified = classified  # told how long a classification took, in seconds
         self._headers: Mapping[str, str] = {}
         self._endpoint = Endpoint.CHAT
         self._caller: Caller = ANYBODY
         self._parts: list[bytes] = []
         self._size = 0
+        self._asking: Asking | None = None
 
     def headers(self, headers: Mapping[str, str], end_of_stream: bool) -> Refuse | None:
         """The request's headers, names in lower case."""
@@ -74,7 +98,7 @@ class RequestExchange:
             return self._refuse(error)
         return None
 
-    def body(self, data: bytes, end_of_stream: bool) -> Proceed | Refuse | None:
+    def body(self, data: bytes, end_of_stream: bool) -> Proceed | Refuse | Reserve | None:
         """The next part of the body."""
         self._size += len(data)
         if self._size > self._policy.max_body_bytes:
@@ -90,6 +114,20 @@ class RequestExchange:
         except RequestError as error:
             return self._refuse(error)
         return self._decide(request)
+
+    def reserved(self, verdict: Verdict | Failure) -> Proceed | Refuse | Reserve:
+        """What the shared state says to the last `Reserve`, or why it says nothing."""
+        asking = self._asking
+        assert asking is not None
+        assert asking.hold is not None
+        assert asking.reply is not None
+        if isinstance(verdict, str):
+            return asking.reply if self._goes_on(asking.hold) else self._unanswered(asking)
+        if verdict.granted:
+            self._remember(asking)
+            return with_rates(asking.reply, asking.hold, verdict)
+        found = narrowed(asking, self._caller, verdict)
+        return self._route(asking) if found is None else self._denied(asking, found, verdict)
 
     def overloaded(self) -> Refuse:
         """Instead of going on: this worker has too much to do. The client may come again at once, to another one."""
@@ -122,10 +160,13 @@ class RequestExchange:
     def _authenticate(self, headers: Mapping[str, str]) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        caller = self._policy.caller(key)
+        callers, now = self._policy.callers, self._utc()
+        caller = callers.find(key, headers, now)
         if caller is None and key and "x-api-key" in headers:
-            caller = self._policy.caller(headers["x-api-key"])
+            caller = callers.find(headers["x-api-key"], headers, now)
         if caller is None:
+            if key and not callers.complete:
+                raise RequestError("keys_unavailable", "The keys cannot be read at the moment.", status=503)
             hint = "is not known" if key else "is missing: send Authorization: Bearer <key> or x-api-key: <key>"
             raise RequestError("invalid_api_key", f"The API key {hint}.", status=401)
         self._caller = caller
@@ -134,29 +175,41 @@ class RequestExchange:
         limit = self._policy.max_body_bytes
         return RequestError("body_too_large", f"The request body is larger than {limit} bytes.", status=413)
 
-    def _decide(self, request: Request) -> Proceed | Refuse:
+    def _decide(self, request: Request) -> Proceed | Refuse | Reserve:
         policy = self._policy
+        caller = closed_by_tier(self._caller, request, policy.catalog)
+        if caller.forbidden or caller.unpriced:
+            try:
+                check_allowed(request, caller, policy.catalog)
+            except RequestError as error:
+                return self._refuse(error, request)
         tokens = estimate_input_tokens(request)
         classification = None
-        if request.model == "aion-auto":
+        if request.model == AUTO:
             start = self._clock()
             classification = policy.classifier.classify(conversation(request))
             self._classified(self._clock() - start)
-        known = recall(policy, self._headers, request, self._caller, classification, self._clock())
+        known = recall(policy, self._headers, request, caller, classification, self._clock())
         wanted = Wanted(
             request.model,
             request.endpoint,
             known.tier,
             tokens,
             request.max_tokens,
+            excluded=caller.forbidden | caller.unpriced,
             why=known.why,
             warm=known.warm,
+            most=most_of(request, tokens, policy) if caller.budgets else None,
         )
+        return self._route(Asking(request, classification, tokens, known, wanted))
+
+    def _route(self, asking: Asking) -> Proceed | Refuse | Reserve:
+        policy, request = self._policy, asking.request
         first: RequestError | None = None
         for _ in range(_MOST_TRIED):
             decision = route(
                 policy.tables,
-                wanted,
+                asking.wanted,
                 policy.health,
                 self._clock(),
                 policy.strategy,
@@ -166,16 +219,17 @@ class RequestExchange:
             if isinstance(decision, NoRoute):
                 break
             try:
-                reply = self._proceed(request, decision, classification, tokens, known.mark)
+                reply = self._proceed(asking, decision)
             except RequestError as error:
                 # It cannot be said in this model's format; perhaps another model of those that would do speaks the
                 # client's own.
                 first = first or error
-                model = decision.model
-                wanted = replace(wanted, excluded=wanted.excluded | {(model.provider, model.id)})
+                model, wanted = decision.model, asking.wanted
+                asking.wanted = replace(wanted, excluded=wanted.excluded | {(model.provider, model.id)})
             else:
-                remember_decision(policy, known, decision.model, tokens, self._clock())
-                return reply
+                return self._sent(asking, decision, reply)
+        if asking.denied is not None:
+            return self._denied(asking, asking.denied)
         if first is not None:
             return self._refuse(first, request)
         assert isinstance(decision, NoRoute)
@@ -183,11 +237,44 @@ class RequestExchange:
         refusal = RequestError(decision.code, _sentence(decision.message), status=decision.status, param=param)
         return self._refuse(refusal, request, decision.retry_after)
 
-    def _proceed(
-        self, request: Request, decision: Decision, classification: Classification | None, tokens: int, session: str
-    ) -> Proceed | Refuse:
+    def _sent(self, asking: Asking, decision: Decision, reply: Proceed | Refuse) -> Proceed | Refuse | Reserve:
+        """The reply, or what must be held before it is given."""
+        asking.decision = decision
+        if isinstance(reply, Proceed):
+            asking.when = moment(self._utc())
+            request_id = self._headers.get("x-request-id", "")
+            hold = hold_for(self._policy, self._caller, asking, decision, request_id, asking.when)
+            if hold is not None:
+                asking.reply, asking.hold, self._asking = reply, hold, asking
+                return Reserve(hold)
+        self._remember(asking)
+        return reply
+
+    def _remember(self, asking: Asking) -> None:
+        assert asking.decision is not None
+        remember_decision(self._policy, asking.known, asking.decision.model, asking.tokens, self._clock())
+
+    def _goes_on(self, hold: Hold) -> bool:
+        policy = self._policy
+        return (policy.budgets_fail_open or not hold.budgets) and (
+            policy.limits_fail_open or not (hold.buckets or hold.slots)
+        )
+
+    def _unanswered(self, asking: Asking) -> Refuse:
+        message = "Nobody can say at the moment whether your budget or limit allows this request."
+        return self._refuse(RequestError("limits_unavailable", message, status=503), asking.request, retry_after=1)
+
+    def _denied(self, asking: Asking, found: Denial, verdict: Verdict | None = None) -> Refuse:
+        code = "budget_exceeded" if found.kind == "budget" else "rate_limit_exceeded"
+        refusal = self._refuse(RequestError(code, found.message, status=429), asking.request)
+        kept = tuple(header for header in refusal.headers if header[0] == "content-type")
+        return replace(refusal, headers=(*kept, *denied_headers(found, asking.hold, verdict)))
+
+    def _proceed(self, asking: Asking, decision: Decision) -> Proceed | Refuse:
         policy, model = self._policy, decision.model
-        provider = policy.providers[model.provider]
+        request, classification, tokens = asking.request, asking.classification, asking.tokens
+        providers = self._caller.providers or policy.providers
+        provider = providers[model.provider]
         endpoint = serving_endpoint(request.endpoint, provider)
         reason = decision.reason if classification is None else f"{decision.reason}: {classification.reason}"
         facts = Facts(
@@ -198,7 +285,10 @@ class RequestExchange:
             stream=request.stream,
             key_name=self._caller.key_name,
             tenant=self._caller.tenant,
+            service=self._caller.service,
+            tags=self._caller.tags,
             asked_model=request.model,
+            downgraded=asking.downgraded,
             model=model.id,
             provider=model.provider,
             tier=decision.tier,
@@ -208,14 +298,17 @@ class RequestExchange:
             input_tokens=tokens,
             max_tokens=request.max_tokens,
             generation=policy.generation,
+            service_tier=asked_tier(request.body, request.format) if endpoint is request.endpoint else "",
             cache_ttl=_cache_ttl(request),
-            session=session,
+            session=asking.known.mark,
         )
         if endpoint is None:
             return _counted(tokens, decided_metadata(facts, step_of(decision.attempts[0], request.endpoint)))
         betas = listed(self._headers.get("anthropic-beta", ""))
+        if asking.downgraded:  # nobody wrote it for this model, so it is made to fit
+            request = replace(request, model=AUTO)
         sent = prepare(request, endpoint, model.id, provider, betas)
-        return send(request, decision, facts, sent, policy, self._headers)
+        return send(request, decision, facts, sent, policy, providers, self._headers)
 
     def _refuse(self, error: RequestError, request: Request | None = None, retry_after: int | None = None) -> Refuse:
         headers = [("content-type", "application/json")]
@@ -231,6 +324,8 @@ class RequestExchange:
             stream=request.stream if request else False,
             key_name=self._caller.key_name,
             tenant=self._caller.tenant,
+            service=self._caller.service,
+            tags=self._caller.tags,
             asked_model=request.model[:128] if request else "",
             error=error.code,
         )

@@ -29,11 +29,17 @@ _Planned = tuple[Attempt, Provider, Endpoint]
 
 
 def send(
-    request: Request, decision: Decision, facts: Facts, sent: Outgoing, policy: Policy, client: Mapping[str, str]
+    request: Request,
+    decision: Decision,
+    facts: Facts,
+    sent: Outgoing,
+    policy: Policy,
+    providers: Mapping[str, Provider],
+    client: Mapping[str, str],
 ) -> Proceed:
-    """`sent`: the first attempt's request; `client`: the client's headers."""
+    """`sent`: the first attempt's request; `providers`: with the caller's keys; `client`: the client's headers."""
     model = decision.model
-    provider = policy.providers[model.provider]
+    provider = providers[model.provider]
     attempts = [(decision.attempts[0], provider, sent.endpoint), *_standing_by(request, decision, sent, policy)]
     restored = restorable(request) if sent.reversible and len(attempts) > 1 else None
     if restored is None and provider.signing == "gcp":

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+import structlog
+
 from aion_extproc.accounting.facts import Facts, decode
+from aion_extproc.accounting.holds import Verdict
 from aion_extproc.extproc import envoy_pb2 as pb
 from aion_extproc.extproc.asked import decode_asked
 from aion_extproc.extproc.attempt_exchange import AttemptExchange
@@ -21,13 +24,14 @@ from aion_extproc.extproc.codec import (
 )
 from aion_extproc.extproc.failed_attempts import Models
 from aion_extproc.extproc.fallback_answer import FALLBACK_KEY, Wish, by_fallback, decode_served
-from aion_extproc.extproc.grpc_call import Call, Handler, Reply
+from aion_extproc.extproc.grpc_call import INTERNAL, Call, Handler, Reply
+from aion_extproc.extproc.grpc_connection import place
 from aion_extproc.extproc.journal import Journal
 from aion_extproc.extproc.load import Load, Share
 from aion_extproc.extproc.log_sink import LogSink
 from aion_extproc.extproc.logs import HEALTH_METHOD, LOGS_METHOD, Check, Logs
 from aion_extproc.extproc.policy import Policies
-from aion_extproc.extproc.replies import LetPass, Proceed, Refuse
+from aion_extproc.extproc.replies import LetPass, Proceed, Refuse, Reserve
 from aion_extproc.extproc.request_exchange import RequestExchange
 from aion_extproc.extproc.response_exchange import ResponseExchange
 from aion_extproc.gateway.spec import (
@@ -39,6 +43,9 @@ from aion_extproc.gateway.spec import (
     SECOND_HEADER,
     SERVED_HEADER,
 )
+from aion_extproc.stores.state import Failure, State
+
+log = structlog.get_logger(__name__)
 
 # A held answer comes in one message, and Envoy's buffer may be as large as the largest body allowed.
 MESSAGE_LIMIT = 1 << 30
@@ -48,7 +55,9 @@ class Service:
     """The gRPC services of a worker. `classified` is told how long a classification took, in seconds; `failed`, that
     these attempts of a request have failed.
 
-    Logs go to `sink`; those that go to another process first, and are sent here in case that one dies, to `journal`.
+    `state` has budgets and limits, None where no configuration has any; `unanswered` is told why it did not answer and
+    whether the request was sent all the same. Logs go to `sink`; those that go to another process first, and are sent
+    here in case that one dies, to `journal`.
     """
 
     def __init__(
@@ -58,8 +67,12 @@ class Service:
         failed: Callable[[str, Models], None],
         sink: LogSink,
         journal: Journal,
+        state: State | None = None,
+        unanswered: Callable[[str, bool], None] = lambda reason, went_on: None,
     ) -> None:
         self.policies = policies
+        self.state = state
+        self.unanswered = unanswered
         self.serving = True
         self.load = Load(policies.newest.worker_open_requests, policies.newest.worker_open_bytes)
         self.classified = classified
@@ -103,24 +116,23 @@ class _Request:
     """The request phase of one exchange. Its end means that Envoy goes on by itself."""
 
     def __init__(self, service: Service, reply: Reply) -> None:
-        self._exchange = RequestExchange(service.policies.current, time.monotonic, service.classified)
+        self._service = service
+        self._exchange = RequestExchange(service.policies.current, time.monotonic, time.time, service.classified)
         self._reply = reply
         self._load = service.load
         self._share = Share(service.load)
+        self._asking = False  # the shared state, which answers later
 
     def message(self, data: bytes) -> None:
         try:
-            decided = self._decided(data)
+            self._go_on(self._decided(data))
         except BaseException:
             self._share.end()
             raise
-        if decided is not None:
-            self._share.end()
-            _answer(self._reply, decided)
 
-    def _decided(self, data: bytes) -> Proceed | Refuse | None:
+    def _decided(self, data: bytes) -> Proceed | Refuse | Reserve | None:
         message = pb.ProcessingRequest.FromString(data)
-        decided: Proceed | Refuse | None
+        decided: Proceed | Refuse | Reserve | None
         if message.HasField("request_body"):
             self._share.add(len(message.request_body.body))
             decided = self._exchange.body(message.request_body.body, message.request_body.end_of_stream)
@@ -131,9 +143,32 @@ class _Request:
             decided = self._exchange.body(b"", True)
         return self._exchange.overloaded() if decided is None and self._load.over else decided
 
+    def _go_on(self, decided: Proceed | Refuse | Reserve | None) -> None:
+        if isinstance(decided, Reserve):
+            assert self._service.state is not None  # whoever has a limit has a place where it is counted
+            self._asking = True
+            self._service.state.reserve(decided.hold, self._told)
+        elif decided is not None:
+            self._share.end()
+            _answer(self._reply, decided)
+
+    def _told(self, verdict: Verdict | Failure) -> None:
+        """Maybe later, and then nobody above catches what goes wrong."""
+        self._asking = False
+        try:
+            decided = self._exchange.reserved(verdict)
+            if isinstance(verdict, str):
+                self._service.unanswered(verdict, isinstance(decided, Proceed))
+            self._go_on(decided)
+        except Exception as error:
+            self._share.end()
+            log.error("call_failed", error=type(error).__name__, where=place(error))
+            self._reply.end(INTERNAL, "the call failed")
+
     def half_closed(self) -> None:
-        self._share.end()
-        self._reply.end()
+        if not self._asking:
+            self._share.end()
+            self._reply.end()
 
     def lost(self) -> None:
         self._share.end()

@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from aion_extproc.extproc.policy import Caller
+from aion_extproc.extproc.callers import Caller
 from aion_extproc.routing.sessions import KEY_LENGTH, Turn
 from aion_extproc.wire.request import Request
 

@@ -23,12 +23,17 @@ async def serve(parts: Parts, beat: Callable[[], None]) -> None:
     def failed(request_id: str, models: Models) -> None:
         parts.bus.publish(FAILED, {"request": request_id, "models": models}, True)
 
-    service = Service(parts.policies, parts.metrics.classified, failed, parts.sink, journal)
+    def unanswered(reason: str, went_on: bool) -> None:
+        parts.metrics.state_failures.labels("reserve", reason, "open" if went_on else "closed").inc()
+
+    service = Service(
+        parts.policies, parts.metrics.classified, failed, parts.sink, journal, parts.state, unanswered
+    )
 
     async def replay() -> None:
         # The one that died has counted what it had seen, so only rows are made.
         untold = FailedAttempts(lambda _: None)
-        sink = LogSink(parts.policies, lambda row, facts, retry_after: parts.writer.put(row), untold)
+        sink = LogSink(parts.policies, lambda row, facts, retry_after: parts.put(row), untold)
         for message in journal.messages():
             sink.message(message)
             await asyncio.sleep(0)  # requests come first

@@ -15,7 +15,7 @@ from aion_extproc.gateway.spec import Spec, Upstream, make_spec
 # Sockets that are bound, files that are open, and what the listener is made of.
 _FIXED = {
     "gateway": ("listen", "port", "admin_port", "envoy_concurrency", "usage", "idle_timeout", "envoy_memory_bytes"),
-    "telemetry": ("db_path",),
+    "telemetry": ("db_path", "db_url", "spool_dir"),
 }
 
 

@@ -49,6 +49,7 @@ from aion_extproc.gateway.spec import (
     ANSWER_HEADERS,
     ENDED_HEADER,
     NAMESPACE,
+    RATE_HEADERS,
     RESPONSE_HEADER,
     SECOND_HEADER,
     USAGE_NAMESPACE,
@@ -163,6 +164,7 @@ def _request_filter() -> ext_proc.ExternalProcessor:
 def _header_mutation() -> header_mutation.HeaderMutation:
     """Content-length of the rewritten request, and the X-AION headers of every answer."""
     answer = [(f"x-aion-{name}", _answer_value(name)) for name in ANSWER_HEADERS]
+    answer += [(f"x-{name}", _answer_value(name)) for name in RATE_HEADERS]
     return header_mutation.HeaderMutation(
         mutations=header_mutation.Mutations(
             request_mutations=[

@@ -52,6 +52,12 @@ ANSWER_HEADERS = (
 )
 
 
+# The same, under the names that OpenAI's clients know: of who has such a limit here. Others get the provider's own.
+RATE_HEADERS = tuple(
+    f"ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """One provider as Envoy sees it."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from pydantic import SecretStr
 
 from aion_extproc import __version__
 from aion_extproc.accounting.metrics import Metrics, name_process
@@ -97,7 +98,10 @@ class Supervisor:
         self._reload.publish()
         self._tell_api(self._reload.current)
         arguments = ["--socket", str(self._spec.api_socket), "--state", str(self._api_state)]
-        self._api = Child("api", [sys.executable, "-m", "aion_extproc.api.server", *arguments])
+        # Its URL has a password, which must be in no file and on no command line.
+        url = self.settings.telemetry.db_url
+        database = b"" if url is None else url.get_secret_value().encode()
+        self._api = Child("api", [sys.executable, "-m", "aion_extproc.api.server", *arguments], stdin=database)
         await self._api.start()
         try:
             assignment = Assignment(self._reload.current)
@@ -250,7 +254,7 @@ class Supervisor:
 
 
 def api_state(settings: Settings, catalog: Catalog) -> dict[str, Any]:
-    """What the API process needs to know (aion_extproc.api.state); keys only as their digests."""
+    """What the API process needs to know (aion_extproc.api.state); secrets only as their digests."""
     providers = settings.enabled_providers
     models = [
         {
@@ -265,13 +269,32 @@ def api_state(settings: Settings, catalog: Catalog) -> dict[str, Any]:
         }
         for model in catalog.models
     ]
-    hashes = [hashlib.sha256(entry.key.get_secret_value().encode()).hexdigest() for entry in settings.auth.keys]
+    auth = settings.auth
     return {
-        "db_path": settings.telemetry.db_path,
+        "db_path": None if settings.telemetry.db_url else settings.telemetry.db_path,
         "models": models,
-        "auth": {"enabled": settings.auth.enabled, "key_hashes": hashes},
+        "providers": list(providers),
+        "auth": {
+            "enabled": auth.enabled,
+            "keys": [
+                {"digest": _digest(entry.key), "rules": entry.rules.model_dump(mode="json", exclude_defaults=True)}
+                for entry in auth.keys
+            ],
+            "admin_digest": _digest(auth.admin_secret) if auth.admin_secret else None,
+        },
+        "tenants": {
+            name: {
+                "rules": tenant.model_dump(mode="json", exclude={"provider_keys"}, exclude_defaults=True),
+                "providers": sorted(tenant.provider_keys),
+            }
+            for name, tenant in settings.tenants.items()
+        },
         "version": __version__,
     }
+
+
+def _digest(secret: SecretStr) -> str:
+    return hashlib.sha256(secret.get_secret_value().encode()).hexdigest()
 
 
 def _terminal() -> bool:

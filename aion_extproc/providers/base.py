@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -140,6 +140,13 @@ class Provider:
     def auth_headers(self, format: Format) -> tuple[tuple[str, str], ...]:
         """Headers that carry the key, names in lower case; empty where there is no key."""
         return self._auth[format]
+
+    def with_key(self, api_key: str) -> Provider:
+        """The same with another key. ValueError: Envoy signs for it with credentials of its own."""
+        if self.signing is not None:
+            raise ValueError(f"{self.name} takes no key")
+        auth = {format: _auth_headers(self.kind.auth[format], api_key) for format in self.kind.bases}
+        return replace(self, _auth=auth)
 
     def default_headers(self, format: Format) -> tuple[tuple[str, str], ...]:
         """Headers to add where the client sent none of that name."""

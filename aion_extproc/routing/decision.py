@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aion_extproc.accounting.cost import upper_nano
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.model import Model
 from aion_extproc.wire.endpoint import Endpoint
@@ -21,6 +22,27 @@ class Warm:
 
 
 @dataclass(frozen=True, slots=True)
+class MostTokens:
+    """As many as a request may use, as far as anybody can say before."""
+
+    input_tokens: int
+    output_tokens: int
+    service_tier: str = ""  # that is asked for; who is short of room serves it at the usual one
+
+    def nano(self, model: Model) -> int | None:
+        """What that costs at the model, in nano-dollars; None: its price is unknown."""
+        if model.prices is None:
+            return None
+        input_tokens = self.input_tokens
+        if model.context_window is not None:
+            input_tokens = min(input_tokens, model.context_window)
+        usual = upper_nano(model.prices, input_tokens, self.output_tokens)
+        if not self.service_tier or (prices := model.prices_at(self.service_tier)) is None:
+            return usual
+        return max(usual, upper_nano(prices, input_tokens, self.output_tokens))
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What is known of a request when a model is chosen."""
 
@@ -33,6 +55,8 @@ class Wanted:
     excluded: frozenset[tuple[str, str]] = frozenset()
     why: str = ""  # the tier is not the classifier's: "asked again"; ASCII
     warm: Warm | None = None
+    most: MostTokens | None = None  # that it can take; None: nobody asked
+    most_nano: int | None = None  # only models at which that costs no more
 
 
 @dataclass(frozen=True, slots=True)

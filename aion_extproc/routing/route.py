@@ -187,7 +187,7 @@ class _Search:
         )
 
     def _fitting(self, models: Sequence[Model]) -> Sequence[Model]:
-        return fitting(_not_excluded(models, self.wanted), self.tokens)
+        return _within_means(fitting(_not_excluded(models, self.wanted), self.tokens), self.wanted)
 
     def _standing_by(self, models: Sequence[Model]) -> Sequence[Model]:
         """Those that can be tried after another one."""
@@ -272,6 +272,13 @@ def _not_excluded(models: Sequence[Model], wanted: Wanted) -> Sequence[Model]:
     if not wanted.excluded:
         return models
     return [model for model in models if (model.provider, model.id) not in wanted.excluded]
+
+
+def _within_means(models: Sequence[Model], wanted: Wanted) -> Sequence[Model]:
+    if wanted.most is None or wanted.most_nano is None:
+        return models
+    priced = [(model, wanted.most.nano(model)) for model in models]
+    return [model for model, nano in priced if nano is not None and nano <= wanted.most_nano]
 
 
 def _must_be_named(virtual: str, endpoint: Endpoint) -> NoRoute:

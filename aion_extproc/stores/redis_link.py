@@ -119,7 +119,8 @@ class RedisLink(asyncio.Protocol):
         question = _Question(then, loop.time())
         question.timer = loop.call_later(self._timeout if timeout is None else timeout, question.give_up)
         self._open.append(question)
-        self._out.append(hiredis.pack_command(tuple(command)))
+        words: tuple[Any, ...] = tuple(command)
+        self._out.append(hiredis.pack_command(words))
         if len(self._out) == 1:
             loop.call_soon(self._flush)
 

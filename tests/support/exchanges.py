@@ -13,7 +13,7 @@ from aion_extproc.catalog.build import build
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.config.schema import Settings
 from aion_extproc.extproc.policy import Policy, make_policy
-from aion_extproc.extproc.replies import Proceed, Refuse
+from aion_extproc.extproc.replies import Proceed, Refuse, Reserve
 from aion_extproc.extproc.request_exchange import RequestExchange
 from tests.support.configs import two_providers
 from tests.support.upstream import Upstream
@@ -35,6 +35,7 @@ def policy_of(config: dict[str, Any]) -> Policy:
 
 
 OPEN = policy()
+UTC = 1_795_305_600.0  # 2026-11-22T00:00:00Z
 CHAT_PATH, MESSAGES_PATH = "/v1/chat/completions", "/v1/messages"
 
 
@@ -48,7 +49,7 @@ def body(content: str = "hello", **more: Any) -> bytes:
 
 
 def exchange(found: Policy) -> RequestExchange:
-    return RequestExchange(found, lambda: 1000.0, lambda seconds: None)
+    return RequestExchange(found, lambda: 1000.0, lambda: UTC, lambda seconds: None)
 
 
 def send(found: Policy, sent: dict[str, str], parts: Sequence[bytes], *, trailers: bool = False) -> Proceed | Refuse:
@@ -57,12 +58,14 @@ def send(found: Policy, sent: dict[str, str], parts: Sequence[bytes], *, trailer
     early = script.headers(sent, not parts)
     if early is not None:
         return early
+    reply: Proceed | Refuse | Reserve | None = None
     for index, part in enumerate(parts, 1):
         reply = script.body(part, index == len(parts) and not trailers)
         if reply is not None:
-            return reply
-    reply = script.body(b"", True)
-    assert reply is not None
+            break
+    else:
+        reply = script.body(b"", True)
+    assert isinstance(reply, Proceed | Refuse), reply
     return reply
 
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from aion_extproc.accounting.row import AttemptRow, LedgerRow, Outcome
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.stores.ledger import INT64_MAX, Ledger, LedgerError
+from aion_extproc.stores.ledger_tables import MOST
 from aion_extproc.stores.report import ModelCost
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=256)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=256)
 counts = st.integers(0, 2**40)
-money = st.none() | st.integers(0, 2**60)
+money = st.none() | st.integers(0, MOST)
 seconds = st.floats(0, 1e9, allow_nan=False)
 
 rows = st.builds(
@@ -35,6 +36,8 @@ rows = st.builds(
     stream=st.booleans(),
     key_name=texts,
     tenant=texts,
+    service=texts,
+    tags=texts,
     asked_model=texts,
     model=texts,
     provider=texts,
@@ -49,6 +52,10 @@ rows = st.builds(
     cost_nano=money,
     baseline_nano=money,
     baseline_model=texts,
+    reference_nano=money,
+    reference_model=texts,
+    energy_low_mj=money,
+    energy_high_mj=money,
     latency_ms=seconds,
     ttft_ms=st.none() | seconds,
     request_bytes=counts,
@@ -92,12 +99,12 @@ def test_the_first_of_two_rows_with_one_id_wins(ledger: Ledger) -> None:
     assert ledger.rows()[0] == refused
 
 
-def test_what_sqlite_cannot_hold_is_stored_as_near_as_possible(ledger: Ledger) -> None:
-    odd = row("odd", asked_model="a\ud800b", usage=Usage(input_tokens=2**64 - 1))
+def test_what_a_database_cannot_hold_is_stored_as_near_as_possible(ledger: Ledger) -> None:
+    odd = row("odd", asked_model="a\ud800b", error="a\0b", usage=Usage(input_tokens=2**64 - 1))
     assert ledger.add([row("plain"), odd]) == 2
     stored = {each.request_id: each for each in ledger.rows()}
-    assert stored["odd"].asked_model == "a?b"
-    assert stored["odd"].usage.input_tokens == INT64_MAX
+    assert (stored["odd"].asked_model, stored["odd"].error) == ("a?b", "a\ufffdb")
+    assert stored["odd"].usage.input_tokens == MOST
     assert stored["plain"] == row("plain")
 
 
@@ -115,9 +122,9 @@ def test_rows_are_taken_from_since_until_before_until(ledger: Ledger) -> None:
 
 
 def test_the_file_is_in_wal_mode_with_its_schema_version(ledger: Ledger) -> None:
-    with sqlite3.connect(ledger.path) as connection:
+    with sqlite3.connect(ledger.name) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
         plan = str(connection.execute("EXPLAIN QUERY PLAN SELECT * FROM requests WHERE at_ms >= 5").fetchall())
         assert "requests_at_ms" in plan
 
@@ -153,7 +160,7 @@ def test_a_ledger_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
 def test_a_ledger_survives_being_closed(ledger: Ledger) -> None:
     ledger.add([row()])
     ledger.close()
-    again = Ledger(ledger.path)
+    again = Ledger(ledger.name)
     assert again.rows() == [row()]
     again.close()
 
@@ -215,9 +222,9 @@ def test_savings_compare_only_what_can_be_compared(ledger: Ledger) -> None:
 
 
 def test_money_is_exact_past_what_a_float_holds(ledger: Ledger) -> None:
-    ledger.add([row(str(n), provider="p", model="m", cost_nano=2**55 + 1) for n in range(3)])
-    assert ledger.savings(0, INT64_MAX).cost_nano == 3 * (2**55 + 1)
-    assert ledger.costs(0, INT64_MAX).cost_nano == 3 * (2**55 + 1)
+    ledger.add([row(str(n), provider="p", model="m", cost_nano=2**52 + 1) for n in range(3)])
+    assert ledger.savings(0, INT64_MAX).cost_nano == 3 * (2**52 + 1)
+    assert ledger.costs(0, INT64_MAX).cost_nano == 3 * (2**52 + 1)
 
 
 def test_routing_counts_tiers_models_tasks_and_outcomes(ledger: Ledger) -> None:

@@ -132,8 +132,8 @@ async def test_a_replayed_row_is_counted_once(ledger: Ledger) -> None:
 
 async def test_a_locked_database_delays_rows_and_loses_none(ledger: Ledger) -> None:
     metrics = Metrics((), ())
-    other = sqlite3.connect(ledger.path, isolation_level=None, check_same_thread=False)
-    impatient = Ledger(ledger.path, busy_timeout=0.05)
+    other = sqlite3.connect(ledger.name, isolation_level=None, check_same_thread=False)
+    impatient = Ledger(ledger.name, busy_timeout=0.05)
     other.execute("BEGIN EXCLUSIVE")
     writer = LedgerWriter(impatient, batch_size=1, flush_interval=3600, metrics=metrics)
     for n in range(100):
@@ -148,9 +148,9 @@ async def test_a_locked_database_delays_rows_and_loses_none(ledger: Ledger) -> N
 
 
 async def test_drain_gives_up_in_time_and_says_so(ledger: Ledger) -> None:
-    other = sqlite3.connect(ledger.path, isolation_level=None)
+    other = sqlite3.connect(ledger.name, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    impatient = Ledger(ledger.path, busy_timeout=0.05)
+    impatient = Ledger(ledger.name, busy_timeout=0.05)
     writer = LedgerWriter(impatient, flush_interval=3600)
     writer.put(row("a"))
     async with asyncio.timeout(5):

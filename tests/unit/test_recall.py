@@ -9,7 +9,8 @@ import pytest
 
 from aion_extproc.accounting.row import LedgerRow, Outcome
 from aion_extproc.accounting.usage import Usage
-from aion_extproc.extproc.policy import ANYBODY, Policy
+from aion_extproc.extproc.callers import ANYBODY
+from aion_extproc.extproc.policy import Policy
 from aion_extproc.extproc.recall import Recalled, recall, remember_answer, remember_decision
 from aion_extproc.routing.decision import Decision, Wanted, Warm
 from aion_extproc.routing.route import route

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aion_extproc.extproc.policy import ANYBODY, Caller
+from aion_extproc.extproc.callers import ANYBODY, Caller
 from aion_extproc.extproc.session_key import session_key, turn_of
 from aion_extproc.routing.sessions import KEY_LENGTH, Turn
 from aion_extproc.wire.endpoint import Endpoint
