@@ -60,6 +60,7 @@ class LocalState:
         self._file = lmdb.open(
             str(path), map_size=_MAP_BYTES, sync=False, metasync=False, writemap=True, max_readers=512, max_dbs=0
         )
+        self._file.reader_check()  # those who were killed while they read
 
     def reserve(self, hold: Hold, then: Callable[[Verdict | Failure], None]) -> None:
         verdict: Verdict | Failure
