@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 _SCRIPT = files("aion_extproc.stores").joinpath("state.lua").read_text()
 _SHA = hashlib.sha1(_SCRIPT.encode()).hexdigest()  # as Redis names it
 _EPOCH = "{aion}:e"
-_SEEDING_MS = 60_000  # after which another process takes over from one that died seeding
+_SEEDING_MS = 15_000  # after which another process takes over from one that died seeding
 _SEED_AT_ONCE = 500
 
 
@@ -103,7 +103,11 @@ class RedisState:
         mine = uuid.uuid4().hex
         if await self._link.request("EVAL", _BEGIN, "0", mine, str(_SEEDING_MS)) != 1:
             return  # it is seeded, another process is at it, or nobody is there
-        seed = await asyncio.to_thread(make)
+        try:
+            seed = await asyncio.to_thread(make)
+        except BaseException:
+            await self._link.request("EVAL", _GIVE_UP, "0", mine)
+            raise
         commands: list[tuple[str, ...]] = []
         for account, spent in seed.spent.items():
             key = f"{{aion}}:a:{account}"
@@ -123,6 +127,10 @@ class RedisState:
 _BEGIN = """
 if redis.call('EXISTS', '{aion}:e') == 1 then return 0 end
 return redis.call('SET', '{aion}:seeding', ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+"""
+_GIVE_UP = """
+if redis.call('GET', '{aion}:seeding') == ARGV[1] then redis.call('DEL', '{aion}:seeding') end
+return 0
 """
 # Only who still has the right to seed may say that it is done.
 _FINISH = """

@@ -78,10 +78,10 @@ def missing(gateway: Gateway, ids: Counter[str]) -> set[str]:
     return ids.keys() - {row.request_id for row in gateway.rows()}
 
 
-def recovered(gateway: Gateway, clients: Clients, count: int) -> bool:
-    """Two workers take requests again, and the first `count` answers are in the ledger."""
+def recovered(gateway: Gateway, clients: Clients, count: int, workers: int = 2) -> bool:
+    """So many workers take requests again, and the first `count` answers are in the ledger."""
     ids = Counter(seen.id for seen in clients.seen[:count] if seen.id)
-    return len(gateway.open_on_workers()) == 2 and not missing(gateway, ids)
+    return len(gateway.open_on_workers()) == workers and not missing(gateway, ids)
 
 
 def check(

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -114,6 +114,7 @@ class Clients:
 
     gateway: Gateway
     connections: int = 8
+    keys: Sequence[str] = ()  # used in turn
     seen: list[Seen] = field(default_factory=list)
     _done: threading.Event = field(default_factory=threading.Event)
 
@@ -141,9 +142,11 @@ class Clients:
                 "messages": [{"role": "user", "content": f"hello {number} {count}"}],
                 "max_tokens": 2000,
             }
+            key = self.keys[count % len(self.keys)] if self.keys else ""
+            said = f"authorization: Bearer {key}\r\n" if key else ""
             start = time.monotonic()
             try:
-                answer = await client.post(path, json.dumps(body | ({"stream": True} if stream else {})).encode())
+                answer = await client.post(path, json.dumps(body | ({"stream": True} if stream else {})).encode(), said)
             except (OSError, EOFError):
                 client.close()
                 self.seen.append(Seen("", path, stream, 0, b"", time.monotonic() - start))

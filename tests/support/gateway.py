@@ -33,6 +33,7 @@ class Gateway:
     port: int
     admin_port: int
     directory: Path
+    target: str  # of its ledger
 
     @property
     def url(self) -> str:
@@ -50,7 +51,7 @@ class Gateway:
 
     def rows(self) -> list[LedgerRow]:
         """The ledger as it is now, oldest first."""
-        ledger = Ledger(self.directory / "aion.db")
+        ledger = Ledger(self.target)
         try:
             return sorted(ledger.rows(limit=100_000), key=lambda row: row.at_ms)
         finally:
@@ -62,7 +63,7 @@ class Gateway:
 
     def attempts(self, request_id: str) -> list[AttemptRow]:
         """The rows of its failed attempts, in their order."""
-        ledger = Ledger(self.directory / "aion.db")
+        ledger = Ledger(self.target)
         try:
             return ledger.attempts(request_id)
         finally:
@@ -143,16 +144,19 @@ def running(
     directory.mkdir(parents=True, exist_ok=True)
     port, admin_port = free_ports(2)
     command = [sys.executable, "-m", "aion_extproc.cli", "up", "--port", str(port), "--admin-port", str(admin_port)]
+    target = str(directory / "aion.db")
     if config is not None:
-        telemetry = {"db_path": str(directory / "aion.db"), "flush_interval": "100ms"}
+        telemetry = {"db_path": target, "flush_interval": "100ms"}
         path = directory / "aion.yaml"
-        path.write_text(json.dumps({"telemetry": telemetry, **config}))  # JSON is YAML
+        written = {"telemetry": telemetry, **config}
+        target = written["telemetry"].get("db_url") or written["telemetry"]["db_path"]
+        path.write_text(json.dumps(written))  # JSON is YAML
         command += ["--config", str(path)]
     with (directory / "aion.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, *options], cwd=directory, env=clean_env() | (env or {}), stderr=log, stdout=log
         )
-    gateway = Gateway(process, port, admin_port, directory)
+    gateway = Gateway(process, port, admin_port, directory, target)
     try:
         wait_for(lambda: process.poll() is not None or "ready on" in gateway.log, START_SECONDS)
         assert process.poll() is None, f"aion up ended with {process.returncode}:\n{gateway.log}"
