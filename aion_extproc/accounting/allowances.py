@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from math import ceil
 from typing import Literal
 
@@ -27,6 +28,7 @@ from aion_extproc.accounting.holds import (
 
 Scope = Literal["key", "tenant", "service", "model"]
 Period = Literal["day", "month"]
+_DAY = 86400
 _SLOT_SECONDS = 1  # nobody knows when an open request will end
 
 
@@ -85,15 +87,17 @@ class Denial:
 
 def moment(at: float) -> Moment:
     """Of UTC seconds since 1970."""
-    now = datetime.fromtimestamp(at, UTC)
-    midnight, month = starts(at)
-    next_month = (month + timedelta(days=32)).replace(day=1)
-    return Moment(
-        now.strftime("%Y%m%d"),
-        now.strftime("%Y%m"),
-        ceil((midnight + timedelta(days=1) - now).total_seconds()),
-        ceil((next_month - now).total_seconds()),
-    )
+    second = int(at)
+    day, month, next_month = _named(second // _DAY)
+    return Moment(day, month, _DAY - second % _DAY, next_month - second)
+
+
+@lru_cache(maxsize=8)
+def _named(number: int) -> tuple[str, str, int]:
+    """The names of a day, counted from 1970, and of its month, and the second at which the next month begins."""
+    day = datetime.fromtimestamp(number * _DAY, UTC)
+    next_month = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return day.strftime("%Y%m%d"), day.strftime("%Y%m"), int(next_month.timestamp())
 
 
 def starts(at: float) -> tuple[datetime, datetime]:
@@ -178,22 +182,23 @@ def _spent(budget: Budget, left: int, downgrade: bool, when: Moment) -> Denial:
 
 
 def rate_headers(hold: Hold, verdict: Verdict) -> dict[str, str]:
-    """OpenAI's x-ratelimit-* headers, without their prefix, of the limit of each kind that has least left."""
+    """OpenAI's x-ratelimit-* headers, without their x-, of the limit of each kind that has least left."""
+    least: dict[str, tuple[int, int, int]] = {}
+    granted = verdict.granted
+    for bucket, backlog in zip(hold.buckets, verdict.backlog_us, strict=True):
+        if bucket.bucket.startswith("model:"):  # what others use too
+            continue
+        limit = bucket.limit
+        after = backlog + need_us(bucket.amount, limit) if granted else backlog
+        one = (remaining(limit, after), limit, after)
+        known = least.get(bucket.kind)
+        if known is None or one < known:
+            least[bucket.kind] = one
     told: dict[str, str] = {}
-    for kind in ("requests", "tokens"):
-        least: tuple[int, int, int] | None = None
-        for bucket, backlog in zip(hold.buckets, verdict.backlog_us, strict=True):
-            if bucket.kind == kind and not bucket.bucket.startswith("model:"):
-                after = backlog + (need_us(bucket.amount, bucket.limit) if verdict.granted else 0)
-                one = (remaining(bucket.limit, after), bucket.limit, after)
-                least = one if least is None else min(least, one)
-        if least is not None:
-            left, limit, after = least
-            told |= {
-                f"limit-{kind}": str(limit),
-                f"remaining-{kind}": str(left),
-                f"reset-{kind}": _duration(after),
-            }
+    for kind, (left, limit, after) in least.items():
+        told[f"ratelimit-limit-{kind}"] = str(limit)
+        told[f"ratelimit-remaining-{kind}"] = str(left)
+        told[f"ratelimit-reset-{kind}"] = _duration(after)
     return told
 
 

@@ -54,9 +54,12 @@ def cost_pico(prices: Prices, usage: Usage) -> int:
 
 def upper_nano(prices: Prices, input_tokens: int, output_tokens: int) -> int:
     """The most nano-dollars that a request can cost with at most so many tokens, whatever their kinds."""
-    inputs = (prices.input, prices.cache_read, prices.cache_write, prices.cache_write_1h)
-    dearest_in = max(rate.most(input_tokens) for rate in inputs if rate is not None)
-    dearest_out = max(rate.most(input_tokens) for rate in (prices.output, prices.reasoning) if rate is not None)
+    dearest_in, dearest_out = prices.input.most(input_tokens), prices.output.most(input_tokens)
+    for rate in (prices.cache_read, prices.cache_write, prices.cache_write_1h):
+        if rate is not None and (most := rate.most(input_tokens)) > dearest_in:
+            dearest_in = most
+    if prices.reasoning is not None:
+        dearest_out = max(dearest_out, prices.reasoning.most(input_tokens))
     return to_nano(input_tokens * dearest_in + output_tokens * dearest_out)
 
 

@@ -55,6 +55,7 @@ class Reported:
     usage: Usage
     complete: bool  # its final count was seen
     service_tier: str | None = None  # that it was served at; None: it does not say
+    by_envoy: bool = False  # who takes completion_tokens for all of the output
 
 
 def encode_usage(usage: Usage, *, complete: bool, service_tier: str | None = None) -> str:

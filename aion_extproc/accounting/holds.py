@@ -10,26 +10,24 @@ stores (stores/state.py) keep them.
                    then tat := max(tat, now) + need(n)
     slot       how many requests are open: granted while open < limit
 
-All of a request's are granted, or none.
+All of a request's are granted, or none. Holds are tuples, for each request makes a handful of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 MINUTE_US = 60_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetHold:
+class BudgetHold(NamedTuple):
     account: str
     limit_nano: int
     amount_nano: int  # an upper estimate
 
 
-@dataclass(frozen=True, slots=True)
-class BucketHold:
+class BucketHold(NamedTuple):
     bucket: str
     limit: int  # a minute
     amount: int
@@ -37,14 +35,12 @@ class BucketHold:
     kind: Literal["requests", "tokens"]
 
 
-@dataclass(frozen=True, slots=True)
-class SlotHold:
+class SlotHold(NamedTuple):
     slot: str
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """All that one request asks for. `id` is the request's; to ask again takes the place of what was held before."""
 
     id: str
@@ -52,12 +48,8 @@ class Hold:
     buckets: tuple[BucketHold, ...] = ()
     slots: tuple[SlotHold, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.budgets or self.buckets or self.slots)
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer to a hold, in its order: what was there before it."""
 
     granted: bool

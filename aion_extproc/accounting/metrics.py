@@ -196,6 +196,7 @@ class Metrics:
         )
         self.streams = self._gauge("aion_extproc_streams", "Open ext_proc streams")
         self.ledger_waiting = self._gauge("aion_ledger_waiting", "Ledger rows not yet written")
+        self.ledger_spooled = self._gauge("aion_ledger_spooled", "Ledger rows on disk, not yet in the database")
         self.ledger_rows = self._counter("aion_ledger_rows", "Ledger rows written")
         self.ledger_dropped = self._counter("aion_ledger_dropped", "Ledger rows given up")
         self.state_failures = self._counter(

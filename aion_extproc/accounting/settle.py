@@ -46,6 +46,7 @@ class Finished:
     usage_complete: bool
     retry_after: float | None = None  # seconds, of a provider's 429 or 503
     service_tier: str | None = None  # that the answer says it was served at
+    by_envoy: bool = False  # who counted `usage`
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +97,11 @@ def settle_attempts(
 def settle(finished: Finished, facts: Facts, catalog: Catalog) -> LedgerRow:
     """The row of a request. Counts that the provider did not report are estimated and marked."""
     outcome = _outcome(finished, facts)
-    usage, estimated = _usage(finished, facts, outcome)
+    model = catalog.model(facts.provider, facts.model) if facts.model else None
+    usage, estimated = _usage(finished, facts, model, outcome)
     cost = baseline = reference = power = None
     baseline_model = reference_model = ""
     if facts.model:
-        model = catalog.model(facts.provider, facts.model)
         tier, asked_only = _tier(finished, facts, usage)
         estimated |= asked_only
         prices = _prices(model, tier)
@@ -175,12 +176,15 @@ def _outcome(finished: Finished, facts: Facts) -> Outcome:
     return "cut" if finished.client_gone else "failed"
 
 
-def _usage(finished: Finished, facts: Facts, outcome: Outcome) -> tuple[Usage, bool]:
+def _usage(finished: Finished, facts: Facts, model: Model | None, outcome: Outcome) -> tuple[Usage, bool]:
     if outcome in ("refused", "failed") or facts.endpoint == Endpoint.COUNT_TOKENS:
         return Usage(), False  # nobody bills an error answer, nor the counting of tokens
     reported = finished.usage
     if reported is not None and max(astuple(reported)) > _MOST_TOKENS:
         reported = None
+    apart = model is not None and model.reasoning_apart and facts.endpoint == Endpoint.CHAT
+    if reported is not None and finished.by_envoy and apart:
+        reported = replace(reported, output_tokens=reported.output_tokens + reported.reasoning_tokens)
     if reported is not None and finished.usage_complete:
         return _with_lifetime(reported, facts)
     known = reported or Usage(input_tokens=facts.input_tokens)

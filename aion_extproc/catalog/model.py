@@ -33,6 +33,8 @@ class Rate:
 
     def most(self, input_tokens: int) -> int:
         """The highest that it can be with at most so many input tokens."""
+        if not self.above:
+            return self.base
         return max((self.base, *(price for start, price in self.above if start < input_tokens)))
 
 
@@ -67,6 +69,7 @@ class Model:
     endpoints: frozenset[Endpoint] = frozenset()  # of its provider's, those that this model can be asked on
     service_tiers: tuple[tuple[str, Prices], ...] = ()  # what it costs at those that have prices of their own
     parameters_m: tuple[int, int] | None = None  # active ones in millions, at least and at most; None: unknown
+    reasoning_apart: bool = False  # in chat completions its provider counts reasoning beside the other output
 
     def prices_at(self, service_tier: str) -> Prices | None:
         """What it costs at a tier, "" for the usual one; None: unknown."""

@@ -102,14 +102,14 @@ def with_rates(reply: Proceed, hold: Hold, verdict: Verdict) -> Proceed:
     rates = rate_headers(hold, verdict)
     if not rates:
         return reply
-    told = {f"ratelimit_{name.replace('-', '_')}": value for name, value in rates.items()}
+    told = {name.replace("-", "_"): value for name, value in rates.items()}
     return replace(reply, metadata={**reply.metadata, **told})
 
 
 def denied_headers(found: Denial, hold: Hold | None, verdict: Verdict | None) -> Headers:
     """Of a 429."""
     rates: Mapping[str, str] = {} if hold is None or verdict is None else rate_headers(hold, verdict)
-    headers = [(f"x-ratelimit-{name}", value) for name, value in rates.items()]
+    headers = [(f"x-{name}", value) for name, value in rates.items()]
     headers.append(("retry-after", str(max(1, ceil(found.retry_after)))))
     if found.retry_after <= _LONGEST_RETRY:
         headers.append(("retry-after-ms", str(max(1, ceil(found.retry_after * 1000)))))

@@ -103,12 +103,12 @@ def test_the_headers_tell_the_limit_that_has_least_left() -> None:
     hold = hold_of("id", [], [LIMITS, Limits("tenant", "acme", 600, None, None)], 0, 100, moment(NOON))
     told = rate_headers(hold, Verdict(True, (), (0, 0, need_us(595, 600)), (0,)))
     assert told == {
-        "limit-requests": "600",
-        "remaining-requests": "4",
-        "reset-requests": "59.6s",
-        "limit-tokens": "1000",
-        "remaining-tokens": "900",
-        "reset-tokens": "6s",
+        "ratelimit-limit-requests": "600",
+        "ratelimit-remaining-requests": "4",
+        "ratelimit-reset-requests": "59.6s",
+        "ratelimit-limit-tokens": "1000",
+        "ratelimit-remaining-tokens": "900",
+        "ratelimit-reset-tokens": "6s",
     }
     assert rate_headers(hold_of("id", [DAY], [], 1, 1, moment(NOON)), Verdict(True, (0,))) == {}
 
