@@ -3,7 +3,8 @@
 
 1. In one process, without Envoy: the request exchange of a caller with a key, budgets of a day and a month and limits
    of requests, tokens and concurrency, for the key alone (5 counters) and for key and tenant (10), next to that of an
-   open gateway; the state in the mapped file. What is added is the difference of the two medians (and of the two 99th percentiles).
+   open gateway; the state in the mapped file. What is added is the difference of the two medians (and of the two 99th
+   percentiles).
 2. The same hold asked of a real Redis, next to a PING on the same connection: what is added to one round trip.
 3. Through the whole product, one connection: an open gateway, one with all this in the file, one with it in Redis, in
    turn.

@@ -82,7 +82,8 @@ class Denial:
     retry_after: float
     left_nano: int = 0  # of the budgets that were asked for, the least
     downgrade: bool = False  # only budgets were in the way, and they want that
-    budget: Budget | None = None  # the first in the way
+    budget: Budget | None = None
+    denied: str = ""  # for the facts
 
 
 def moment(at: float) -> Moment:
@@ -160,7 +161,8 @@ def denial(hold: Hold, verdict: Verdict, budgets: Sequence[Budget], when: Moment
     if tight:
         left = min(held.limit_nano - used for held, used in zip(hold.budgets, verdict.used_nano, strict=True))
         downgrade = all(budget.downgrade for budget in tight) and not found
-        found += [_spent(budget, max(0, left), downgrade, when) for budget in tight]
+        used = dict(zip(budgets, verdict.used_nano, strict=True))
+        found += [_spent(budget, used[budget], max(0, left), downgrade, when) for budget in tight]
     return max(found, key=lambda one: one.retry_after)
 
 
@@ -172,13 +174,13 @@ def _too_many(name: str, kind: Literal["requests", "tokens", "concurrent"], limi
     return Denial(kind, known, f"The {scope} {whose} may use {limit} {what}, and does.", wait)
 
 
-def _spent(budget: Budget, left: int, downgrade: bool, when: Moment) -> Denial:
+def _spent(budget: Budget, used: int, left: int, downgrade: bool, when: Moment) -> Denial:
     wait = when.left_of_day if budget.period == "day" else when.left_of_month
     message = (
         f"The {budget} is ${usd(budget.limit_nano)}, and what is left of it (${usd(left)}) may not be enough for this "
         f"request; it begins anew in {wait} seconds."
     )
-    return Denial("budget", budget.scope, message, wait, left, downgrade, budget)
+    return Denial("budget", budget.scope, message, wait, left, downgrade, budget, f"{budget.account(when)} {used}")
 
 
 def rate_headers(hold: Hold, verdict: Verdict) -> dict[str, str]:

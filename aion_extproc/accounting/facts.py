@@ -32,6 +32,7 @@ class Facts:
     task: str = ""
     reason: str = ""
     error: str = ""  # why it was refused
+    denied: str = ""  # the account that was in the way, and what was used of it: "key:dev:20261122 4999000000"
     input_tokens: int = 0  # an estimate
     max_tokens: int | None = None
     generation: int = 0  # of the configuration that decided it

@@ -94,6 +94,7 @@ def read_entry(entry: pb.HTTPAccessLogEntry) -> tuple[Finished, Facts] | None:
         usage_complete=complete,
         retry_after=_retry_after(response),
         service_tier=reported.service_tier if reported is not None else None,
+        by_envoy=reported is not None and reported.by_envoy,
     )
     return finished, facts
 
@@ -128,7 +129,7 @@ def _usage(metadata: pb.Metadata) -> Reported | None:
         cache_write_tokens=counts.input_token_details.cache_creation_tokens.value,
         reasoning_tokens=counts.output_token_details.reasoning_tokens.value,
     )
-    return Reported(usage, counts.extraction_status == _COMPLETE)
+    return Reported(usage, counts.extraction_status == _COMPLETE, by_envoy=True)
 
 
 def _milliseconds(duration: Duration | None) -> float:

@@ -16,7 +16,8 @@ from aion_extproc.extproc.failed_attempts import FAILED
 from aion_extproc.extproc.journal import REPLAY
 from aion_extproc.extproc.logs import HEALTH_METHOD, LOGS_METHOD, Check, Logs
 from aion_extproc.extproc.process import Parts, Serving, main
-from aion_extproc.extproc.warnings import Warnings
+from aion_extproc.extproc.warnings import SPENT, Warnings
+from aion_extproc.stores.retention import keep
 
 # Seconds after the start at which workers are asked for what they kept: Envoy may find us some seconds late, and what
 # it sends until then reaches them alone.
@@ -33,15 +34,21 @@ async def serve(parts: Parts, beat: Callable[[], None]) -> None:
     parts.bus.subscribe(FAILED, failed)
     policies = parts.policies
     webhooks = Webhooks(parts.settings.webhooks, lambda result: parts.metrics.webhook_deliveries.labels(result).inc())
-    parts.spent = Warnings(lambda scope, name: policies.current.callers.budgets(scope, name), webhooks.emit).spent
+    warnings = Warnings(lambda scope, name: policies.current.callers.budgets(scope, name), webhooks.emit)
+    parts.warnings = warnings
+    parts.bus.subscribe(SPENT, lambda news: warnings.spent(news["account"], news["before"], news["after"]))
     logs = Logs(parts.sink.message)
     handlers = {LOGS_METHOD: logs.open, HEALTH_METHOD: lambda reply, _: Check(reply, True)}
-    serving = Serving(parts, handlers, logs.leave, beat, webhooks.close)
+    serving = Serving(parts, handlers, logs.leave, beat)
     webhooks.start()
     if parts.settler is not None:
         serving.tasks.append(asyncio.create_task(parts.settler.watch()))
     serving.tasks.append(asyncio.create_task(_ask(parts)))
+    retention = parts.settings.telemetry.retention
+    if retention is not None:
+        serving.tasks.append(asyncio.create_task(keep(parts.ledger, retention)))
     await serving.run()
+    await webhooks.close()  # last: all is written, and what was charged at the end may be news
 
 
 async def _ask(parts: Parts) -> None:

@@ -38,12 +38,14 @@ from aion_extproc.extproc.service import MESSAGE_LIMIT
 from aion_extproc.extproc.settling import Settler
 from aion_extproc.extproc.shared_health import SharedHealth
 from aion_extproc.extproc.shared_sessions import BATCH_SECONDS, share_sessions
+from aion_extproc.extproc.warnings import SPENT, Warnings
 from aion_extproc.leaving import leave
 from aion_extproc.stores.keys_changes import NEWS
 from aion_extproc.stores.keys_follow import KeyDatabase
 from aion_extproc.stores.ledger import Ledger
 from aion_extproc.stores.secrets import Vault
 from aion_extproc.stores.shared_state import open_state
+from aion_extproc.stores.spool import Spool
 from aion_extproc.stores.state_local import LocalState
 from aion_extproc.stores.state_redis import RedisState
 from aion_extproc.stores.writer import LedgerWriter
@@ -67,9 +69,10 @@ class Parts:
         )
         self.settings = settings = assignment.newest.settings
         telemetry = settings.telemetry
-        self.ledger = Ledger(telemetry.target)
+        self.ledger = Ledger(telemetry.target, wait=False)  # it may be away, or take its time for a new schema
+        spool = Spool(Path(telemetry.spool), self.ledger.name, telemetry.spool_bytes)
         self.writer = LedgerWriter(
-            self.ledger, telemetry.batch_size, telemetry.flush_interval, metrics=self.metrics
+            self.ledger, spool, telemetry.batch_size, telemetry.flush_interval, metrics=self.metrics
         )
         classifier = Classifier.load()
         self.keyring = Keyring()
@@ -92,7 +95,7 @@ class Parts:
         if any(not one.callers.open or one.model_limits for one in known.values()):
             self.state = open_state(settings.state, socket.with_name("state"))
             self.settler = Settler(self.state, self.ledger, self.metrics, self._spent)
-        self.spent: Callable[[str, int, int], None] | None = None  # hears what is charged to which account
+        self.warnings: Warnings | None = None  # told of what is spent and refused
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = FailedAttempts(self.health.observed)
         self.sink = LogSink(self.policies, self._ended, self.failed)
@@ -104,6 +107,8 @@ class Parts:
                 self.health.observed(seen)
             learn(self.policies.current, row, facts, time.monotonic())
             self.metrics.observe(row)
+            if facts.denied and self.warnings is not None:
+                self.warnings.refused(facts.denied)
         else:
             self.metrics.failed_attempt(row)
         self.put(row)
@@ -115,8 +120,10 @@ class Parts:
             self.settler.ended(row)
 
     def _spent(self, account: str, before: int, after: int) -> None:
-        if self.spent is not None:
-            self.spent(account, before, after)
+        if self.warnings is not None:
+            self.warnings.spent(account, before, after)
+        else:  # a worker's replay; the ledger's process knows whom to tell
+            self.bus.publish(SPENT, {"account": account, "before": before, "after": after})
 
     def _keys_changed(self, _news: Mapping[str, Any]) -> None:
         assert self.keys is not None

@@ -266,7 +266,8 @@ class RequestExchange:
 
     def _denied(self, asking: Asking, found: Denial, verdict: Verdict | None = None) -> Refuse:
         code = "budget_exceeded" if found.kind == "budget" else "rate_limit_exceeded"
-        refusal = self._refuse(RequestError(code, found.message, status=429), asking.request)
+        error = RequestError(code, found.message, status=429)
+        refusal = self._refuse(error, asking.request, denied=found.denied)
         kept = tuple(header for header in refusal.headers if header[0] == "content-type")
         return replace(refusal, headers=(*kept, *denied_headers(found, asking.hold, verdict)))
 
@@ -310,7 +311,13 @@ class RequestExchange:
         sent = prepare(request, endpoint, model.id, provider, betas)
         return send(request, decision, facts, sent, policy, providers, self._headers)
 
-    def _refuse(self, error: RequestError, request: Request | None = None, retry_after: int | None = None) -> Refuse:
+    def _refuse(
+        self,
+        error: RequestError,
+        request: Request | None = None,
+        retry_after: int | None = None,
+        denied: str = "",
+    ) -> Refuse:
         headers = [("content-type", "application/json")]
         if error.status == 405:
             headers.append(("allow", "POST"))
@@ -328,6 +335,7 @@ class RequestExchange:
             tags=self._caller.tags,
             asked_model=request.model[:128] if request else "",
             error=error.code,
+            denied=denied,
         )
         return Refuse(
             status=error.status,

@@ -8,31 +8,56 @@ from typing import Any
 from aion_extproc.accounting.allowances import Budget, Scope
 from aion_extproc.accounting.cost import usd
 
+SPENT = "spent"  # the kind of news by which a worker tells: {"account", "before", "after"}
+_MOST_REMEMBERED = 10_000
+
 
 class Warnings:
-    """`budgets` knows those of a key, tenant or service by its name; `emit` is told the events."""
+    """`budgets` knows those of a key, tenant or service by its name; `emit` is told the events.
+
+    A budget is exhausted when it is spent, or when a request is refused because what is left cannot hold it: whatever
+    comes first, and again only after a new start.
+    """
 
     def __init__(
         self, budgets: Callable[[Scope, str], tuple[Budget, ...]], emit: Callable[[Mapping[str, Any]], None]
     ) -> None:
         self._budgets = budgets
         self._emit = emit
+        self._exhausted: set[str] = set()
 
     def spent(self, account: str, before: int, after: int) -> None:
         """Spending on an account went from `before` to `after` nano-dollars."""
+        budget, period = self._budget(account)
+        if budget is None:
+            return
+        passed = [p for p in budget.warn_at if before * 100 < budget.limit_nano * p <= after * 100]
+        if passed:  # the highest tells of those below it
+            self._tell(account, budget, max(passed), period, after)
+
+    def refused(self, denied: str) -> None:
+        """A request was; `denied` is what its facts say of it."""
+        account, _, used = denied.partition(" ")
+        budget, period = self._budget(account)
+        if budget is not None and 100 in budget.warn_at:
+            self._tell(account, budget, 100, period, int(used))
+
+    def _tell(self, account: str, budget: Budget, percent: int, period: str, spent: int) -> None:
+        if percent == 100:
+            if account in self._exhausted:
+                return
+            if len(self._exhausted) >= _MOST_REMEMBERED:
+                self._exhausted.clear()
+            self._exhausted.add(account)
+        self._emit(_event(budget, percent, period, spent))
+
+    def _budget(self, account: str) -> tuple[Budget | None, str]:
+        """Whose account that is, and its day or month."""
         scope, _, rest = account.partition(":")
         name, _, period = rest.rpartition(":")
         known: Scope = "key" if scope == "key" else "tenant" if scope == "tenant" else "service"
-        for budget in self._budgets(known, name):
-            if len(period) != {"day": 8, "month": 6}[budget.period]:
-                continue
-            passed = [
-                percent
-                for percent in budget.warn_at
-                if before * 100 < budget.limit_nano * percent <= after * 100
-            ]
-            if passed:  # the highest tells of those below it
-                self._emit(_event(budget, max(passed), period, after))
+        kind = "day" if len(period) == len("20261122") else "month"
+        return next((one for one in self._budgets(known, name) if one.period == kind), None), period
 
 
 def _event(budget: Budget, percent: int, period: str, spent: int) -> Mapping[str, Any]:
