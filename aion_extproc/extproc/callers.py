@@ -84,6 +84,8 @@ class Callers:
         self._rules = {digest_of(entry.key.get_secret_value()): entry.rules for entry in settings.auth.keys}
         self._known: dict[tuple[bytes, str, str, str], Caller] = {}
         self._known_at = keyring.version
+        self._named: dict[str, KeyRules] = {}  # by the key's name
+        self._named_at = -1
         self._tenant_only = frozenset(
             name for name, entry in settings.enabled_providers.items() if entry.tenant_keys_only
         )
@@ -120,8 +122,11 @@ class Callers:
             return tuple(_budgets(scope, name, self._tenant(name).budget))
         if scope == "service":
             return tuple(_budgets(scope, name, self._of_service(name)))
-        stored = (key.rules for key in self._keyring.keys.values())
-        rules = next((one for one in (*self._rules.values(), *stored) if one.name == name), None)
+        if self._named_at != self._keyring.version:
+            stored = (key.rules for key in self._keyring.keys.values())
+            self._named = {rules.name: rules for rules in (*stored, *self._rules.values())}
+            self._named_at = self._keyring.version
+        rules = self._named.get(name)
         return () if rules is None else tuple(_budgets(scope, name, rules.budget))
 
     @property

@@ -28,9 +28,12 @@ _LONGEST_PAUSE_S = 1.0
 _CONNECT_SECONDS = 2.0
 _SILENT_SECONDS = 1.0  # with a question open: the connection is dead
 _MOST_OPEN = 50_000  # questions without an answer
+# What a server says that cannot serve at the moment, or is not the one to ask any more: another one may be there.
+_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN", "NOAUTH")
 
 Failed = Literal["timeout", "unreachable"]
 Answer = Callable[[Any], None]  # told what Redis says, a hiredis.ReplyError too, or a Failed
+_NOT_ENOUGH = object()
 
 
 class _Question:
@@ -53,7 +56,67 @@ class _Question:
         self.answer("timeout")
 
 
-class RedisLink(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
+    """From its beginning to its end; answers come in the order of the questions."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
+        self._open: deque[_Question] = deque()
+        self._out: list[bytes] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self._open) >= _MOST_OPEN
+
+    @property
+    def silent(self) -> bool:
+        return bool(self._open) and self._open[0].asked_at < self._loop.time() - _SILENT_SECONDS
+
+    def ask(self, command: Sequence[str], then: Answer, seconds: float) -> None:
+        question = _Question(then, self._loop.time())
+        question.timer = self._loop.call_later(seconds, question.give_up)
+        self._open.append(question)
+        words: tuple[Any, ...] = tuple(command)
+        self._out.append(hiredis.pack_command(words))
+        if len(self._out) == 1:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None and out:
+            self._transport.write(b"".join(out))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while self._open:
+            value = self._reader.gets()
+            if value is _NOT_ENOUGH:
+                return
+            if isinstance(value, hiredis.ReplyError) and str(value).startswith(_ELSEWHERE):
+                self.lost.set()
+            self._open.popleft().answer(value)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.set()
+        self.close()
+
+    def close(self) -> None:
+        """Whoever still waits has no answer."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        waiting, self._open = self._open, deque()
+        for question in waiting:
+            question.answer("unreachable")
+
+
+class RedisLink:
     """Connects when `open` is called in a running loop, and again for ever when the connection is lost. `prepare`: the
     commands that each new connection begins with. StateError: the URL cannot be used."""
 
@@ -66,22 +129,17 @@ class RedisLink(asyncio.Protocol):
         self._host, self._port = str(options.get("host", "localhost")), int(options.get("port", 6379))
         self._path = options.get("path")
         self._tls = ssl.create_default_context() if url.startswith("rediss://") else None
-        self._login: list[tuple[str, ...]] = []
+        self._prepare: list[tuple[str, ...]] = []
         if options.get("password"):
             user = (options["username"],) if options.get("username") else ()
-            self._login.append(("AUTH", *user, options["password"]))
+            self._prepare.append(("AUTH", *user, options["password"]))
         if self._db:
-            self._login.append(("SELECT", str(self._db)))
+            self._prepare.append(("SELECT", str(self._db)))
+        self._prepare += prepare
         self._timeout = timeout
-        self._prepare = prepare
-        self._transport: asyncio.Transport | None = None
-        self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
-        self._open: deque[_Question] = deque()
-        self._out: list[bytes] = []
+        self._connection: _Connection | None = None  # ready for questions
         self._connected = asyncio.Event()
-        self._closing = False
         self._keeping: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
 
     @property
     def name(self) -> str:
@@ -100,10 +158,11 @@ class RedisLink(asyncio.Protocol):
 
     def ask(self, command: Sequence[str], then: Answer, timeout: float | None = None) -> None:
         """`then` is told the answer, or why there is none, within `timeout` seconds (None: the link's own)."""
-        if not self._connected.is_set() or len(self._open) >= _MOST_OPEN:
+        connection = self._connection
+        if connection is None or connection.full:
             then("unreachable")
-            return
-        self._send(command, then, timeout)
+        else:
+            connection.ask(command, then, self._timeout if timeout is None else timeout)
 
     async def request(self, *command: str, within: float = 5.0) -> Any:
         """The answer to one command, to be awaited; a Failed where there is none. Raises hiredis.ReplyError."""
@@ -114,101 +173,68 @@ class RedisLink(asyncio.Protocol):
             raise value
         return value
 
-    def _send(self, command: Sequence[str], then: Answer, timeout: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        question = _Question(then, loop.time())
-        question.timer = loop.call_later(self._timeout if timeout is None else timeout, question.give_up)
-        self._open.append(question)
-        words: tuple[Any, ...] = tuple(command)
-        self._out.append(hiredis.pack_command(words))
-        if len(self._out) == 1:
-            loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        if self._transport is not None and out:
-            self._transport.write(b"".join(out))
-
     async def _keep(self) -> None:
         """Connect, stay, connect again."""
         pause = _FIRST_PAUSE_S
-        while not self._closing:
+        while True:
+            began = asyncio.get_running_loop().time()
             try:
-                await asyncio.wait_for(self._connect(), _CONNECT_SECONDS)
+                connection = await asyncio.wait_for(self._connect(), _CONNECT_SECONDS)
             except (OSError, TimeoutError, hiredis.HiredisError, StateError) as error:
                 if pause == _LONGEST_PAUSE_S:
                     log.warning("redis_unreachable", where=self.name, reason=str(error) or type(error).__name__)
-                self._drop()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                continue
-            pause = _FIRST_PAUSE_S
-            await self._stay()
-            self._drop()
+            else:
+                self._connection = connection
+                self._connected.set()
+                log.info("redis_connected", where=self.name)
+                try:
+                    await self._stay(connection)
+                finally:
+                    self._connection = None
+                    self._connected.clear()
+                    connection.close()
+                if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE_S:
+                    pause = _FIRST_PAUSE_S
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        self._lost = asyncio.Event()
-        self._reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
         if self._path:
-            await loop.create_unix_connection(lambda: self, self._path)
+            _, connection = await loop.create_unix_connection(_Connection, self._path)
         else:
-            await loop.create_connection(lambda: self, self._host, self._port, ssl=self._tls)
-        for command in (*self._login, *self._prepare):
-            answer: asyncio.Future[Any] = loop.create_future()
-            self._send(command, partial(_give, answer), None)
-            value = await answer
-            if isinstance(value, hiredis.ReplyError) or value in ("timeout", "unreachable"):
-                # An error may repeat what it was sent, the password among it.
-                raise StateError(f"{command[0]!r} was refused" if not isinstance(value, str) else value)
-        self._connected.set()
-        log.info("redis_connected", where=self.name)
+            _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
+        try:
+            for command in self._prepare:
+                answer: asyncio.Future[Any] = loop.create_future()
+                connection.ask(command, partial(_give, answer), _CONNECT_SECONDS)
+                value = await answer
+                if isinstance(value, hiredis.ReplyError) or value in ("timeout", "unreachable"):
+                    # An error may repeat what it was sent, the password among it.
+                    what = str(value).partition(" ")[0] if isinstance(value, hiredis.ReplyError) else value
+                    raise StateError(f"{command[0]}: {what}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
-    async def _stay(self) -> None:
+    async def _stay(self, connection: _Connection) -> None:
         """Until the connection is lost, or says nothing to a question."""
-        loop = asyncio.get_running_loop()
-        while not self._lost.is_set():
+        while not connection.lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), _SILENT_SECONDS / 2)
-            if self._open and self._open[0].asked_at < loop.time() - _SILENT_SECONDS:
+                await asyncio.wait_for(connection.lost.wait(), _SILENT_SECONDS / 2)
+            if connection.silent:
                 log.warning("redis_silent", where=self.name)
                 return
 
-    def _drop(self) -> None:
-        self._connected.clear()
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-        self._out.clear()
-        waiting, self._open = self._open, deque()
-        for question in waiting:
-            question.answer("unreachable")
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        while self._open:
-            value = self._reader.gets()
-            if value is _NOT_ENOUGH:
-                return
-            self._open.popleft().answer(value)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._connected.clear()
-        self._lost.set()
-
     def close(self) -> None:
-        self._closing = True
         if self._keeping is not None:
             self._keeping.cancel()
-        self._drop()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def _give(answer: asyncio.Future[Any], value: Any) -> None:
     if not answer.done():
         answer.set_result(value)
-
-
-_NOT_ENOUGH = object()

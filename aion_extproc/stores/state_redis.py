@@ -46,10 +46,7 @@ class RedisState:
 
     def reserve(self, hold: Hold, then: Callable[[Verdict | Failure], None]) -> None:
         budgets, buckets, slots = hold.budgets, hold.buckets, hold.slots
-        command = [
-            "EVALSHA", _SHA, "0", "reserve", hold.id, self._timeout_ms,
-            str(len(budgets)), str(len(buckets)), str(len(slots)),
-        ]  # fmt: skip
+        command = ["reserve", hold.id, self._timeout_ms, str(len(budgets)), str(len(buckets)), str(len(slots))]
         for one in budgets:
             kept = str(expires_seconds(one.account))
             command += (f"{{aion}}:a:{one.account}", kept, str(one.limit_nano), str(one.amount_nano))
@@ -75,12 +72,12 @@ class RedisState:
                 )
             )
 
-        self._link.ask(command, told)
+        self._run(command, told)
 
     def settle(
         self, settlements: Sequence[Settlement], then: Callable[[Sequence[Settled] | Failure], None]
     ) -> None:
-        command = ["EVALSHA", _SHA, "0", "settle", str(DONE_SECONDS)]
+        command = ["settle", str(DONE_SECONDS)]
         for one in settlements:
             command += (one.id, "-1" if one.tokens is None else str(one.tokens), str(len(one.spent)))
             for account, amount in one.spent:
@@ -91,7 +88,18 @@ class RedisState:
             then(_settled(settlements, answer) if failure is None else failure)
 
         # Nobody waits for it, and to tell it twice would be work for nothing.
-        self._link.ask(command, told, timeout=2.0)
+        self._run(command, told, 2.0)
+
+    def _run(self, arguments: Sequence[str], then: Callable[[Any], None], timeout: float | None = None) -> None:
+        """The script, which Redis has since we connected, unless somebody has made it forget its scripts."""
+
+        def told(answer: Any) -> None:
+            if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
+                self._link.ask(("EVAL", _SCRIPT, "0", *arguments), then, timeout)
+            else:
+                then(answer)
+
+        self._link.ask(("EVALSHA", _SHA, "0", *arguments), told, timeout)
 
     async def epoch(self) -> str | Failure:
         answer = await self._link.request("GET", _EPOCH)

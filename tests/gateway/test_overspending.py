@@ -22,8 +22,8 @@ REQUESTS = 1000
 LIMIT_NANO = 10_000_000
 KEY = key("crowd", budget={"daily_limit_usd": "0.01"}, limits={"tokens_per_minute": 10**9})
 BODY = json.dumps({"model": "gpt-mid", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 40}).encode()
-# Three tokens in and half of what is allowed out, at $2 and $8 a million. Estimated are six tokens and a third of six, at
-# the price of one-hour cache writes, and all that is allowed.
+# Three tokens in and half of what is allowed out, at $2 and $8 a million. Estimated are six tokens and a third of six,
+# at the price of one-hour cache writes, and all that is allowed.
 COST, ESTIMATE = 3 * 2_000 + 20 * 8_000, 8 * 4_000 + 40 * 8_000
 
 
