@@ -190,7 +190,6 @@ def set_provider_key(tenant: str, provider: str, config: ConfigOption = None) ->
     if provider not in settings.enabled_providers:
         known = ", ".join(settings.enabled_providers) or "none"
         _fail(f"there is no provider {provider} in the configuration; known are: {known}")
-    _not_of_tenant(settings, tenant, provider)
     _rules(name=tenant)
     try:
         given = NewProviderKey.model_validate({"provider": provider, "api_key": sys.stdin.read().strip()})
@@ -204,9 +203,7 @@ def set_provider_key(tenant: str, provider: str, config: ConfigOption = None) ->
 @tenants.command("remove-key")
 def remove_provider_key(tenant: str, provider: str, config: ConfigOption = None) -> None:
     """Forget a tenant's own key at a provider."""
-    settings = _settings(config)
-    _not_of_tenant(settings, tenant, provider)
-    with _tenants(settings) as store:
+    with _tenants(_settings(config)) as store:
         store.delete_provider_key(tenant, provider)
     err.print(f"removed the key of {tenant} at {provider}")
 
@@ -265,11 +262,6 @@ def _dump(value: object) -> None:
 def _not_configured(settings: Settings, name: str) -> None:
     if any(entry.name == name for entry in settings.auth.keys):
         _fail(f"the key {name} is in the configuration; change it there, or take another name")
-
-
-def _not_of_tenant(settings: Settings, tenant: str, provider: str) -> None:
-    if tenant in settings.tenants and provider in settings.tenants[tenant].provider_keys:
-        _fail(f"the key of {tenant} at {provider} is in the configuration; change it there")
 
 
 def _settings(config: Path | None) -> Settings:

@@ -1,7 +1,8 @@
 """The admin API: keys of callers, tenants, tenants' own keys at providers. It is not there without
 `auth.admin_secret`, and nothing of it is answered to those who do not present that.
 
-What the configuration says cannot be changed here: such a change is refused with 409.
+Keys of the configuration cannot be changed here (409). A tenant of the configuration may get limits and provider keys
+here, which go over those that it has there.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ from aion_extproc.api.admin_answers import (
     tenant_infos,
 )
 from aion_extproc.api.answers import RANGE_MS, Range, costs_answer, routing_answer, savings_answer
-from aion_extproc.api.callers import KeyDatabase
 from aion_extproc.api.errors import error_answer
 from aion_extproc.api.state import ApiState
 from aion_extproc.config.access import KeyRules
-from aion_extproc.stores.database import LedgerError
+from aion_extproc.stores.database import LedgerError, outage
 from aion_extproc.stores.keys import KeyStore
+from aion_extproc.stores.keys_follow import KeyDatabase
 from aion_extproc.stores.keys_tables import AccessError, Conflict, Invalid, Missing
 from aion_extproc.stores.ledger import Ledger
 from aion_extproc.stores.scope import Scope
@@ -182,8 +183,6 @@ def create_admin(deps: AdminDeps, version: str) -> FastAPI:
 
     @app.put("/tenants/{tenant}")
     def put_tenant(tenant: NameInPath, rules: TenantRules) -> TenantInfo:
-        if tenant in deps.state().tenants:
-            raise Conflict(f"the tenant {tenant} {_CONFIGURED}")
         tenants().put(tenant, rules)
         return known(tenant)
 
@@ -200,7 +199,6 @@ def create_admin(deps: AdminDeps, version: str) -> FastAPI:
         if given.provider not in providers:
             known_here = ", ".join(providers)
             raise Invalid(f"there is no provider {given.provider} in the configuration; known are: {known_here}")
-        not_in_configuration(tenant, given.provider)
         tenants().put_provider_key(tenant, given.provider, given.api_key.get_secret_value())
         return next(key for key in known(tenant).provider_keys if key.provider == given.provider)
 
@@ -210,13 +208,10 @@ def create_admin(deps: AdminDeps, version: str) -> FastAPI:
 
     @app.delete("/tenants/{tenant}/keys/{provider}", status_code=204)
     def delete_provider_key(tenant: NameInPath, provider: NameInPath) -> None:
-        not_in_configuration(tenant, provider)
-        tenants().delete_provider_key(tenant, provider)
-
-    def not_in_configuration(tenant: str, provider: str) -> None:
-        configured = deps.state().tenants.get(tenant)
-        if configured is not None and provider in configured.providers:
+        held = {key.provider: key.source for key in known(tenant).provider_keys}
+        if held.get(provider) == "config":
             raise Conflict(f"the key of {tenant} at {provider} {_CONFIGURED}")
+        tenants().delete_provider_key(tenant, provider)
 
     @app.get("/tenants/{tenant}/stats")
     def stats(tenant: NameInPath, range: RangeQuery = "24h") -> TenantStats:
@@ -241,6 +236,7 @@ def create_admin(deps: AdminDeps, version: str) -> FastAPI:
     app.add_exception_handler(VaultError, _no_vault)
     app.add_exception_handler(LedgerError, _away)
     app.add_exception_handler(SQLAlchemyError, _away)
+    app.add_exception_handler(Exception, _unexpected)
     return app
 
 
@@ -272,6 +268,14 @@ async def _no_vault(request: Request, error: Exception) -> Response:
 async def _away(request: Request, error: Exception) -> Response:
     log.error("admin_request_failed", path=request.url.path, error=type(error).__name__)
     return error_answer(request, 503, "The database does not answer.", code="database_unavailable")
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    if outage(error) is not None:  # a driver's own error
+        return await _away(request, error)
+    log.error("admin_request_failed", path=request.url.path, error=type(error).__name__)
+    headers = {"cache-control": "no-store"}
+    return error_answer(request, 500, "The request could not be answered.", code="internal_error", headers=headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -79,7 +79,7 @@ class ProviderKeysAnswer(BaseModel):
 
 
 class TenantInfo(TenantRules):
-    """`source`: where its budget and limits are set."""
+    """`source` is "config" if the configuration has it, whatever else is stored of it."""
 
     id: str
     source: Source
@@ -122,7 +122,7 @@ def created(info: KeyInfo, secret: str) -> KeyCreated:
 
 
 def tenant_infos(state: ApiState, stored: Iterable[StoredTenant]) -> Mapping[str, TenantInfo]:
-    """By their ids. What the configuration says of a tenant counts, whatever is stored."""
+    """By their ids. What is stored goes over what the configuration says, as extproc.callers has it."""
     of_store = {one.id: one for one in stored}
     of_keys = {key.rules.tenant for key in state.auth.keys if key.rules.tenant}
     return {id_: _tenant_info(id_, state, of_store.get(id_)) for id_ in sorted({*state.tenants, *of_keys, *of_store})}
@@ -130,15 +130,18 @@ def tenant_infos(state: ApiState, stored: Iterable[StoredTenant]) -> Mapping[str
 
 def _tenant_info(id_: str, state: ApiState, stored: StoredTenant | None) -> TenantInfo:
     configured = state.tenants.get(id_)
-    rules = configured.rules if configured else stored.rules if stored else TenantRules()
+    rules = configured.rules if configured else TenantRules()
     held = {
-        key.provider: ProviderKeyInfo(
-            provider=key.provider, source="store", hint=key.hint or None, created_at=_moment(key.created_at_ms)
-        )
-        for key in (stored.provider_keys if stored else ())
+        provider: ProviderKeyInfo(provider=provider, source="config", hint=None, created_at=None)
+        for provider in (configured.providers if configured else ())
     }
-    for provider in configured.providers if configured else ():
-        held[provider] = ProviderKeyInfo(provider=provider, source="config", hint=None, created_at=None)
+    if stored:
+        rules = TenantRules(budget=stored.rules.budget or rules.budget, limits=stored.rules.limits or rules.limits)
+        for key in stored.provider_keys:
+            made = _moment(key.created_at_ms)
+            held[key.provider] = ProviderKeyInfo(
+                provider=key.provider, source="store", hint=key.hint or None, created_at=made
+            )
     return TenantInfo(
         **dict(rules),
         id=id_,

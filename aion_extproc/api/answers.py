@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from aion_extproc.stores.report import Costs, Routing, Savings
+from aion_extproc.stores.report import By, Costs, Line, Report, Routing, Savings
 
 Range = Literal["1h", "24h", "7d", "30d", "all"]
 HOUR_MS = 3_600_000
@@ -110,6 +110,103 @@ class CostsAnswer(BaseModel):
     total_cost_nano: int
     by_provider: list[ProviderCost]
     by_model: list[ModelCost]
+
+
+class Figures(BaseModel):
+    """Savings are taken over the `compared_requests`, those against the named baseline over the `reference_requests`.
+    Energy in joules, of the `energy_requests`. Failed attempts are in no other figure; null: they cannot be told apart
+    like that."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    cost_usd: float
+    cost_nano: int
+    compared_requests: int
+    compared_cost_nano: int
+    baseline_cost_usd: float
+    baseline_cost_nano: int
+    savings_usd: float
+    savings_nano: int
+    reference_requests: int
+    reference_compared_cost_nano: int
+    reference_cost_usd: float
+    reference_cost_nano: int
+    reference_savings_usd: float
+    reference_savings_nano: int
+    unpriced_requests: int
+    estimated_requests: int
+    energy_requests: int
+    energy_low_joules: float
+    energy_high_joules: float
+    mean_latency_ms: float | None
+    failed_attempts: int | None
+    failed_attempts_cost_usd: float | None
+    failed_attempts_cost_nano: int | None
+
+
+class StatsLine(Figures):
+    name: str
+
+
+class StatsAnswer(BaseModel):
+    """The lines add up to the total; `name` is empty for requests that have none."""
+
+    range: Range
+    by: By
+    baseline_models: list[str]
+    reference_models: list[str]
+    lines: list[StatsLine]
+    total: Figures
+
+
+def stats_answer(range_: Range, report: Report) -> StatsAnswer:
+    return StatsAnswer(
+        range=range_,
+        by=report.by,
+        baseline_models=list(report.baseline_models),
+        reference_models=list(report.reference_models),
+        lines=[StatsLine(name=line.name, **_figures(line).model_dump()) for line in report.lines],
+        total=_figures(report.total),
+    )
+
+
+def _figures(line: Line) -> Figures:
+    of, failed = line.sums, line.failed
+    return Figures(
+        requests=of.requests,
+        input_tokens=of.input_tokens,
+        output_tokens=of.output_tokens,
+        cache_read_tokens=of.cache_read_tokens,
+        cache_write_tokens=of.cache_write_tokens,
+        reasoning_tokens=of.reasoning_tokens,
+        cost_usd=usd(of.cost_nano),
+        cost_nano=of.cost_nano,
+        compared_requests=of.compared,
+        compared_cost_nano=of.compared_cost_nano,
+        baseline_cost_usd=usd(of.baseline_nano),
+        baseline_cost_nano=of.baseline_nano,
+        savings_usd=usd(of.saved_nano),
+        savings_nano=of.saved_nano,
+        reference_requests=of.referred,
+        reference_compared_cost_nano=of.referred_cost_nano,
+        reference_cost_usd=usd(of.reference_nano),
+        reference_cost_nano=of.reference_nano,
+        reference_savings_usd=usd(of.reference_saved_nano),
+        reference_savings_nano=of.reference_saved_nano,
+        unpriced_requests=of.unpriced,
+        estimated_requests=of.estimated,
+        energy_requests=of.metered,
+        energy_low_joules=of.energy_low_mj / 1000,
+        energy_high_joules=of.energy_high_mj / 1000,
+        mean_latency_ms=round(of.latency_us / of.requests / 1000, 3) if of.requests else None,
+        failed_attempts=None if failed is None else failed.attempts,
+        failed_attempts_cost_usd=None if failed is None else usd(failed.cost_nano),
+        failed_attempts_cost_nano=None if failed is None else failed.cost_nano,
+    )
 
 
 def savings_answer(range_: Range, savings: Savings) -> SavingsAnswer:

@@ -24,17 +24,22 @@ from aion_extproc.api.answers import (
     Range,
     RoutingAnswer,
     SavingsAnswer,
+    StatsAnswer,
     costs_answer,
     routing_answer,
     savings_answer,
+    stats_answer,
 )
 from aion_extproc.api.backends import BackendsAnswer, backend_metrics, backends_answer
-from aion_extproc.api.callers import Callers, KeyDatabase, admit, is_restricted, usable
+from aion_extproc.api.callers import Callers, admit, is_restricted, usable
 from aion_extproc.api.errors import error_answer, format_of
 from aion_extproc.api.models import Entry, entries, model_list, model_object
+from aion_extproc.api.scope import scope_of
 from aion_extproc.api.state import ApiState
 from aion_extproc.routing.health import Health
-from aion_extproc.stores.ledger import Ledger
+from aion_extproc.stores.keys_follow import KeyDatabase
+from aion_extproc.stores.ledger import Ledger, LedgerAway
+from aion_extproc.stores.report import By
 from aion_extproc.stores.secrets import Vault
 
 log = structlog.get_logger(__name__)
@@ -61,6 +66,7 @@ class Deps:
 
 
 RangeQuery = Annotated[Range, Query(description="How far back, from now")]
+ByQuery = Annotated[By, Query(description="What each line is about")]
 
 
 def create_app(deps: Deps) -> FastAPI:
@@ -104,7 +110,8 @@ def create_app(deps: Deps) -> FastAPI:
     async def hello() -> dict[str, str]:
         return {"name": "aion", "version": version}
 
-    @app.api_route("/health", methods=["GET", "HEAD"])
+    @app.get("/health")
+    @app.head("/health", include_in_schema=False)
     async def health() -> JSONResponse:
         if deps.state.draining:
             return JSONResponse({"status": "draining", "version": version}, 503)
@@ -135,19 +142,24 @@ def create_app(deps: Deps) -> FastAPI:
 
     # Plain functions: FastAPI runs them in a thread, and a long query does not hold up /health.
     @app.get("/aion/v1/metrics/savings")
-    def savings(range: RangeQuery = "24h") -> SavingsAnswer:
+    def savings(request: Request, range: RangeQuery = "24h") -> SavingsAnswer:
         until = deps.now_ms() + 1
-        return savings_answer(range, ledger.savings(since(range, until), until))
+        return savings_answer(range, ledger.savings(since(range, until), until, scope_of(request)))
 
     @app.get("/aion/v1/metrics/routing")
-    def routing(range: RangeQuery = "24h") -> RoutingAnswer:
+    def routing(request: Request, range: RangeQuery = "24h") -> RoutingAnswer:
         until = deps.now_ms() + 1
-        return routing_answer(range, ledger.routing(since(range, until), until))
+        return routing_answer(range, ledger.routing(since(range, until), until, scope_of(request)))
 
     @app.get("/aion/v1/metrics/costs")
-    def costs(range: RangeQuery = "24h") -> CostsAnswer:
+    def costs(request: Request, range: RangeQuery = "24h") -> CostsAnswer:
         until = deps.now_ms() + 1
-        return costs_answer(range, ledger.costs(since(range, until), until))
+        return costs_answer(range, ledger.costs(since(range, until), until, scope_of(request)))
+
+    @app.get("/aion/v1/stats")
+    def stats(request: Request, range: RangeQuery = "24h", by: ByQuery = "model") -> StatsAnswer:
+        until = deps.now_ms() + 1
+        return stats_answer(range, ledger.report(since(range, until), until, by, scope_of(request)))
 
     @app.get("/aion/openapi.json", include_in_schema=False)
     def openapi() -> dict[str, Any]:
@@ -161,6 +173,7 @@ def create_app(deps: Deps) -> FastAPI:
 
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_parameter)
+    app.add_exception_handler(LedgerAway, ledger_away)
     app.add_exception_handler(Exception, internal_error)
     return app
 
@@ -186,6 +199,12 @@ async def bad_parameter(request: Request, error: Exception) -> Response:
     name = str(first["loc"][-1])
     message = f"Invalid value for '{name}': {first['msg'][0].lower()}{first['msg'][1:]}."
     return error_answer(request, 400, message, code="invalid_parameter", param=name)
+
+
+async def ledger_away(request: Request, error: Exception) -> Response:
+    log.error("ledger_away", path=request.url.path, reason=str(error))
+    message = "The ledger cannot be read at the moment. Nothing is lost: requests are recorded, and it catches up."
+    return error_answer(request, 503, message, code="ledger_unavailable", headers={"retry-after": "5"})
 
 
 async def internal_error(request: Request, error: Exception) -> Response:

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
-from threading import Lock
-from typing import NoReturn
 
-import structlog
 from fastapi import Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from aion_extproc.api.errors import error_answer
 from aion_extproc.api.state import AuthState, ModelState
 from aion_extproc.catalog.allowed import allowed
 from aion_extproc.config.access import KeyRules
 from aion_extproc.config.values import Name
-from aion_extproc.stores.database import LedgerError, connect
 from aion_extproc.stores.keys import StoredKey, is_over
-from aion_extproc.stores.keys_changes import Changes, changes
-from aion_extproc.stores.keys_tables import Clock, now_ms
+from aion_extproc.stores.keys_changes import Changes
 from aion_extproc.stores.scope import EVERYTHING, Scope
 from aion_extproc.stores.secrets import digest
 
-LOOK_SECONDS = 1.0
-
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
-
-log = structlog.get_logger(__name__)
 
 
 class Callers:
@@ -67,53 +54,6 @@ class Callers:
         return stored.rules if until is None or at_ms < until else None
 
 
-class KeyDatabase:
-    """The database of the keys, opened when it is needed, and `callers` kept up to date with it."""
-
-    def __init__(self, target: str, callers: Callers, clock: Clock = now_ms) -> None:
-        self._target = target
-        self._callers = callers
-        self._clock = clock
-        self._opened: Engine | None = None
-        self._opening = Lock()
-        self._in_turn = asyncio.Lock()  # an answer that is older than another must not be applied after it
-        self._fails = False
-
-    @property
-    def engine(self) -> Engine:
-        """LedgerError: it cannot be opened now."""
-        with self._opening:
-            if self._opened is None:
-                self._opened = connect(self._target)
-            return self._opened
-
-    async def refresh(self) -> None:
-        """Ask what has changed. What is known stays while the database does not answer."""
-        async with self._in_turn:
-            try:
-                news = await run_in_threadpool(self._news)
-            except (LedgerError, SQLAlchemyError) as error:
-                if not self._fails:
-                    log.error("keys_not_read", reason=_reason(error))
-                self._fails = True
-                return
-            self._fails = False
-            self._callers.apply(news)
-
-    def _news(self) -> Changes:
-        return changes(self.engine, None, self._callers.version, self._clock)
-
-    async def follow(self) -> NoReturn:
-        """Until cancelled."""
-        while True:
-            await self.refresh()
-            await asyncio.sleep(LOOK_SECONDS)
-
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.dispose()
-
-
 def presented(request: Request) -> list[str]:
     """The keys that a request carries, as their bytes came."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -128,9 +68,9 @@ def admit(request: Request, auth: AuthState, callers: Callers, at_ms: int) -> Re
     request.state.rules, request.state.scope = None, EVERYTHING
     if not auth.enabled:
         return None
-    known = (callers.find(key, at_ms) for key in presented(request))
-    rules = next((rules for rules in known if rules is not None), None)
-    if rules is None and not callers.version:
+    keys = presented(request)
+    rules = next((rules for key in keys if (rules := callers.find(key, at_ms)) is not None), None)
+    if rules is None and keys and not callers.version:
         message = "Keys cannot be looked up, for the database does not answer."
         return error_answer(request, 503, message, code="keys_unavailable", headers={"retry-after": "1"})
     if rules is None:
@@ -143,7 +83,7 @@ def admit(request: Request, auth: AuthState, callers: Callers, at_ms: int) -> Re
     asked = request.headers.get("x-tenant-id", "") if rules.trusted and not rules.tenant else ""
     if asked and not _is_name(asked):
         message = "X-Tenant-ID must be a name of at most 64 letters, digits, dots, dashes or underscores."
-        return error_answer(request, 400, message, code="invalid_tenant", param="X-Tenant-ID")
+        return error_answer(request, 400, message, code="invalid_header", param="X-Tenant-ID")
     request.state.rules, request.state.scope = rules, _scope(rules, asked)
     return None
 
@@ -174,8 +114,3 @@ def _is_name(text: str) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    """Without the statement and what was in it."""
-    return str(error) if isinstance(error, LedgerError) else type(error).__name__

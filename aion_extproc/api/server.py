@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from aion_extproc.api.app import Deps, create_app
-from aion_extproc.api.callers import Callers, KeyDatabase
+from aion_extproc.api.callers import Callers
 from aion_extproc.api.checks import carry
 from aion_extproc.api.serving import serve
 from aion_extproc.api.state import StateError, read_state
@@ -28,6 +28,7 @@ from aion_extproc.gateway.spec import ENVOY_ADMIN_SOCKET
 from aion_extproc.routing.health import Health
 from aion_extproc.stores.database import LedgerError
 from aion_extproc.stores.keys_changes import NEWS
+from aion_extproc.stores.keys_follow import KeyDatabase
 from aion_extproc.stores.ledger import Ledger
 from aion_extproc.stores.secrets import Vault
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"aion-api: {error}")
     health, bus = Health(), Bus(options.socket.with_suffix(".bus"))
     callers = Callers(state.auth)
-    keys = KeyDatabase(target, callers)
+    keys = KeyDatabase(target, callers, None)
     shared, admin = SharedHealth(health, bus), options.socket.with_name(ENVOY_ADMIN_SOCKET)
 
     @asynccontextmanager

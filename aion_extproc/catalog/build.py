@@ -86,6 +86,7 @@ def _model(
         mode=entry.mode,
         endpoints=kind.endpoints & _ENDPOINTS[entry.mode],
         service_tiers=tuple(tiers.items()),
+        reasoning_apart=kind.reasoning_apart,
         parameters_m=None if kind.name == "demo" else _parameters(entry),
     )
     return model, warning, until

@@ -177,6 +177,7 @@ def _model_to_plain(model: Model) -> dict[str, Any]:
         "endpoints": sorted(model.endpoints),
         "service_tiers": [[name, _prices_to_plain(prices)] for name, prices in model.service_tiers],
         "parameters_m": model.parameters_m,
+        "reasoning_apart": model.reasoning_apart,
     }
 
 

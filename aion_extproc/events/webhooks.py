@@ -136,6 +136,9 @@ class _Receiver:
     def put(self, delivery: _Delivery) -> None:
         if delivery.type not in self._settings.events:
             return
+        if self._leaving.is_set():
+            self._ended(delivery, "dropped", "the gateway stops")
+            return
         try:
             self._queue.put_nowait(delivery)
         except asyncio.QueueFull:

@@ -87,6 +87,7 @@ class Kind:
     other_origins: Mapping[str, str] = field(default_factory=dict)  # of the regions that `origin` does not fit
     local: bool = False  # runs on the user's own machine: no key needed, always $0
     health_path: str = ""  # beside the bases: answers 200 when the server is ready; "" where nobody may ask for it
+    reasoning_apart: bool = False  # its chat completions count reasoning beside completion_tokens, not as part of them
     price_provider: str | None = None  # id in genai-prices; None: nobody publishes a price
     default_models: tuple[DefaultModel, ...] = ()
 

@@ -33,6 +33,8 @@ KIND = Kind(
     endpoints=frozenset({Endpoint.CHAT, Endpoint.RESPONSES}),
     chat=chat,
     api_key_env=("XAI_API_KEY",),
+    # "counted separately from completion_tokens": https://docs.x.ai/docs/key-information/consumption-and-rate-limits
+    reasoning_apart=True,
     price_provider="x-ai",
     # The cheap "fast" models were retired in May 2026: https://docs.x.ai/docs/migration/may-15-retirement.
     # What would be tier 1 goes to tier 2.

@@ -45,10 +45,6 @@ class Changes:
     gone: tuple[bytes, ...] = ()  # digests of keys that are accepted no more
     tenants: Mapping[str, TenantEntry | None] = field(default_factory=dict)  # None: it is deleted
 
-    @property
-    def empty(self) -> bool:
-        return not (self.complete or self.keys or self.gone or self.tenants)
-
 
 def changes(engine: Engine, vault: Vault | None, since: int, clock: Clock = now_ms) -> Changes:
     """All changes after the version `since`; everything, if that is 0 or of another database (more than there is).

@@ -8,10 +8,10 @@ from typing import NoReturn, Protocol
 
 import structlog
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
-from aion_extproc.stores.database import LedgerError, connect
+from aion_extproc.stores.database import LedgerError, connect, outage
 from aion_extproc.stores.keys_changes import Changes, changes
+from aion_extproc.stores.keys_tables import Clock, now_ms
 from aion_extproc.stores.secrets import Vault
 
 LOOK_SECONDS = 1.0
@@ -30,10 +30,11 @@ class KeyDatabase:
     """The database of the keys, opened when it is needed, and `known` kept up to date with it. Without a `vault` the
     keys of providers are not read."""
 
-    def __init__(self, target: str, known: Known, vault: Vault | None) -> None:
+    def __init__(self, target: str, known: Known, vault: Vault | None, clock: Clock = now_ms) -> None:
         self._target = target
         self._known = known
         self._vault = vault
+        self._clock = clock
         self._opened: Engine | None = None
         self._opening = Lock()
         self._in_turn = asyncio.Lock()  # an answer that is older than another must not be applied after it
@@ -51,14 +52,17 @@ class KeyDatabase:
         """Ask what has changed. What is known stays while the database does not answer."""
         async with self._in_turn:
             try:
-                news = await asyncio.to_thread(lambda: changes(self.engine, self._vault, self._known.version))
-            except (LedgerError, SQLAlchemyError) as error:
+                news = await asyncio.to_thread(self._news)
+            except Exception as error:  # whatever is wrong, the next look comes
                 if not self._fails:
                     log.error("keys_not_read", reason=_reason(error))
                 self._fails = True
                 return
             self._fails = False
             self._known.apply(news)
+
+    def _news(self) -> Changes:
+        return changes(self.engine, self._vault, self._known.version, self._clock)
 
     async def follow(self) -> NoReturn:
         """Until cancelled."""
@@ -73,4 +77,4 @@ class KeyDatabase:
 
 def _reason(error: Exception) -> str:
     """Without the statement and what was in it."""
-    return str(error) if isinstance(error, LedgerError) else type(error).__name__
+    return str(error) if isinstance(error, LedgerError) else outage(error) or type(error).__name__

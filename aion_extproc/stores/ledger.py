@@ -46,6 +46,8 @@ class Ledger:
     def __init__(self, target: str | Path, *, busy_timeout: float = BUSY_TIMEOUT_S, wait: bool = True) -> None:
         self._target = str(target)
         self.name = describe(self._target)
+        # Rows in one transaction: the writers of a file share its lock, and so many hold it for some ms.
+        self.batch = 5000 if is_postgres(self._target) else 500
         self._busy_timeout = busy_timeout
         self._found: Engine | None = None
         self._finding = threading.Lock()
@@ -74,36 +76,36 @@ class Ledger:
             return 0
         finished = [tables.values(row) for row in rows if isinstance(row, LedgerRow)]
         failed = [tables.attempt_values(row) for row in rows if isinstance(row, AttemptRow)]
-        database = ledger_postgres if is_postgres(self._target) else ledger_sqlite
-        with self._told() as engine:
-            return database.add(
+        add = ledger_postgres.add if is_postgres(self._target) else ledger_sqlite.add
+        with self.engine() as engine:
+            return add(
                 engine, tables.all_storable(tables.requests, finished), tables.all_storable(tables.attempts, failed)
             )
 
     def savings(self, since_ms: int, until_ms: int, scope: Scope = EVERYTHING) -> Savings:
         """What was spent and saved by requests with since_ms <= at_ms < until_ms."""
-        with self._told() as engine, snapshot(engine) as connection:
+        with self.engine() as engine, snapshot(engine) as connection:
             return report.savings(connection, since_ms, until_ms, scope)
 
     def routing(self, since_ms: int, until_ms: int, scope: Scope = EVERYTHING) -> Routing:
         """Which tiers, models and tasks the requests with since_ms <= at_ms < until_ms went to."""
-        with self._told() as engine, snapshot(engine) as connection:
+        with self.engine() as engine, snapshot(engine) as connection:
             return report.routing(connection, since_ms, until_ms, scope)
 
     def costs(self, since_ms: int, until_ms: int, scope: Scope = EVERYTHING) -> Costs:
         """Tokens and money by provider and model of requests with since_ms <= at_ms < until_ms."""
-        with self._told() as engine, snapshot(engine) as connection:
+        with self.engine() as engine, snapshot(engine) as connection:
             return report.costs(connection, since_ms, until_ms, scope)
 
     def report(self, since_ms: int, until_ms: int, by: By, scope: Scope = EVERYTHING) -> Report:
         """Everything that is summed, for each model, key, … of requests with since_ms <= at_ms < until_ms."""
-        with self._told() as engine, snapshot(engine) as connection:
+        with self.engine() as engine, snapshot(engine) as connection:
             return report.report(connection, since_ms, until_ms, by, scope)
 
     def books(self, day_ms: int, month_ms: int, recent_ms: int) -> Books:
         """What was spent since the first hour of the day and of the month, and whose rows are here since `recent_ms`,
         as of one moment. The two begin with an hour."""
-        with self._told() as engine, snapshot(engine) as connection:
+        with self.engine() as engine, snapshot(engine) as connection:
             return report.books(connection, day_ms, month_ms, recent_ms)
 
     def rows(self, since_ms: int = 0, until_ms: int = INT64_MAX, limit: int = 1000) -> list[LedgerRow]:
@@ -115,25 +117,26 @@ class Ledger:
             .order_by(c.at_ms, c.request_id)
             .limit(limit)
         )
-        with self._told() as engine, engine.connect() as connection:
+        with self.engine() as engine, engine.connect() as connection:
             return [tables.row(record) for record in connection.execute(query).mappings()]
 
     def attempts(self, request_id: str) -> list[AttemptRow]:
         """The failed attempts of a request, in their order."""
         c = tables.attempts.c
         query = tables.attempts.select().where(c.request_id == request_id).order_by(c.number)
-        with self._told() as engine, engine.connect() as connection:
+        with self.engine() as engine, engine.connect() as connection:
             return [tables.attempt_row(record) for record in connection.execute(query).mappings()]
 
     def close(self) -> None:
-        with self._finding:
-            if self._found is not None:
-                self._found.dispose()
-                self._found = None
+        if self._finding.acquire(blocking=False):  # who is just looking for it may take long, and has nothing to close
+            found, self._found = self._found, None
+            self._finding.release()
+            if found is not None:
+                found.dispose()
 
     @contextmanager
-    def _told(self) -> Iterator[Engine]:
-        """The database; its outages are told as LedgerAway."""
+    def engine(self) -> Iterator[Engine]:
+        """The database, looked for if need be; its outages are told as LedgerAway."""
         engine = self._engine()
         try:
             yield engine
@@ -141,4 +144,5 @@ class Ledger:
             reason = outage(error)
             if reason is None:
                 raise
+            self.close()  # what comes back may be another one, without our tables
             raise LedgerAway(f"the ledger {self.name} does not answer: {reason}") from None

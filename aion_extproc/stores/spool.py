@@ -90,14 +90,19 @@ class Spool:
         for path in self._paths():
             if any(file.path == path for file in self._files):
                 continue
-            with suppress(OSError):
+            try:
                 descriptor = os.open(path, os.O_RDWR)
-                if _lock(descriptor) and path.exists():  # and not just finished by another one
+            except OSError:
+                continue
+            try:
+                if _lock(descriptor) and os.path.samestat(os.fstat(descriptor), path.stat()):  # it is still there
                     rows = path.read_bytes().count(b"\n")
                     self._files.insert(0, _File(path, descriptor, rows, os.fstat(descriptor).st_size))
                     log.info("spool_taken_over", file=path.name, rows=rows)
-                else:
-                    os.close(descriptor)
+                    continue
+            except OSError as error:
+                log.error("spool_unreadable", file=path.name, reason=str(error))
+            os.close(descriptor)
 
     def oldest(self, size: int) -> Iterator[list[Row]]:
         """The rows of our oldest file, `size` at a time. Call `done` when they are in the database."""
@@ -150,18 +155,13 @@ class Spool:
 
     def _begin(self) -> _File:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._directory / f"{self._prefix}-{os.getpid()}-{next(_numbers)}.rows"
-        unlocked = path.with_suffix(".new")  # which nobody takes over
-        descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        _lock(descriptor)
         while True:
-            try:
-                os.link(unlocked, path)
-            except FileExistsError:  # of a predecessor with our number
-                path = path.with_name(f"{self._prefix}-{os.getpid()}-{next(_numbers)}.rows")
-            else:
-                break
-        unlocked.unlink()
+            path = self._directory / f"{self._prefix}-{os.getpid()}-{next(_numbers)}.rows"
+            with suppress(FileExistsError):  # a predecessor's that had our number
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+                if _lock(descriptor):
+                    break
+                os.close(descriptor)  # somebody has just taken it over, empty as it is
         _sync(self._directory)
         file = self._open = _File(path, descriptor, 0)
         self._files.append(file)
@@ -192,11 +192,10 @@ def _sync(directory: Path) -> None:
 
 
 def _line(row: Row) -> bytes:
-    """Raises TypeError for a row of wrong kinds."""
     try:
         text = orjson.dumps(row)
     except TypeError:  # lone surrogates, or a number of more than 64 bits
-        text = json.dumps(asdict(row)).encode()
+        text = json.dumps(asdict(row), default=repr).encode()
     text = (b"r" if isinstance(row, LedgerRow) else b"a") + text
     return b"%08x %s\n" % (crc32(text), text)
 
@@ -216,5 +215,5 @@ def _row(line: bytes) -> Row | None:
     return LedgerRow(usage=usage, **_known(LedgerRow, values))
 
 
-def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+def _known(kind: type[LedgerRow | AttemptRow | Usage], values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in _FIELDS[kind]}

@@ -124,18 +124,23 @@ class TailUsage:
 
 def chat_usage(usage: dict[str, Any]) -> Usage:
     """Of chat completions. Tokens out of the cache stand in the details, at DeepSeek in prompt_cache_hit_tokens and at
-    Moonshot in cached_tokens beside the others; all of them are part of prompt_tokens."""
+    Moonshot in cached_tokens beside the others; all of them are part of prompt_tokens. Reasoning is part of
+    completion_tokens, but at xAI it stands beside them: then only total_tokens has both."""
     prompt = _part(usage, "prompt_tokens_details")
     completion = _part(usage, "completion_tokens_details")
     if prompt.get("cached_tokens") is None:
         own = next((name for name in ("prompt_cache_hit_tokens", "cached_tokens") if usage.get(name) is not None), "")
         prompt = {**prompt, "cached_tokens": usage.get(own)}
+    read, written = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    reasoning = _count(completion, "reasoning_tokens")
+    if reasoning and _count(usage, "total_tokens") == read + written + reasoning:
+        written += reasoning
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
+        input_tokens=read,
+        output_tokens=written,
         cache_read_tokens=_count(prompt, "cached_tokens"),
         cache_write_tokens=_count(prompt, "cache_write_tokens"),
-        reasoning_tokens=_count(completion, "reasoning_tokens"),
+        reasoning_tokens=reasoning,
     )
 
 

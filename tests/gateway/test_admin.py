@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.answers import as_asked
-from tests.support.configs import two_providers
+from tests.support.configs import OPENAI_KEY, two_providers
 from tests.support.gateway import Gateway, clean_env, running, wait_for
 from tests.support.upstream import Upstream
 
@@ -55,6 +55,11 @@ def models(gateway: Gateway, key: str) -> int:
     return httpx.get(f"{gateway.url}/v1/models", headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
 
 
+def chat(gateway: Gateway, key: str, model: str = "gpt-small") -> int:
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+    return gateway.post("/v1/chat/completions", body, authorization=f"Bearer {key}").status_code
+
+
 def aion_keys(gateway: Gateway, *arguments: str) -> str:
     command = [sys.executable, "-m", "aion_extproc.cli", "keys", *arguments, "-c", str(gateway.directory / "aion.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean_env(), check=False)
@@ -70,10 +75,12 @@ def test_a_key_lives_from_its_creation_to_its_end(gateway: Gateway) -> None:
     assert models(gateway, CONFIGURED) == 200
     key = create(gateway, "ci")
     assert models(gateway, key) == 200  # at once
+    wait_for(lambda: chat(gateway, key) == 200, 2)
     successor = admin(gateway, "POST", "/keys/ci/rotate").json()["key"]
     assert (models(gateway, key), models(gateway, successor)) == (401, 200)
     assert admin(gateway, "DELETE", "/keys/ci").status_code == 204
     refused_within(gateway, successor, 2)
+    wait_for(lambda: chat(gateway, successor) == 401, 2)
     assert models(gateway, CONFIGURED) == 200
 
 
@@ -93,6 +100,26 @@ def test_a_key_with_an_end_is_refused_from_then_on(gateway: Gateway) -> None:
     refused_within(gateway, key, 5)
     states = {one["name"]: one["state"] for one in admin(gateway, "GET", "/keys").json()["keys"]}
     assert states["brief"] == "expired"
+
+
+def test_a_tenant_with_a_key_of_its_own_calls_with_that(gateway: Gateway, upstream: Upstream) -> None:
+    def sent(key: str) -> str | None:
+        assert chat(gateway, key) == 200
+        return upstream.last.header("authorization")
+
+    theirs, others = create(gateway, "theirs", tenant="acme"), create(gateway, "others", tenant="other")
+    wait_for(lambda: chat(gateway, theirs) == chat(gateway, others) == 200, 2)
+    assert sent(theirs) == sent(others) == f"Bearer {OPENAI_KEY}"
+    body = {"provider": "openai", "api_key": TENANTS_KEY}
+    assert admin(gateway, "POST", "/tenants/acme/keys", body).status_code == 201
+    wait_for(lambda: sent(theirs) == f"Bearer {TENANTS_KEY}", 2)
+    assert sent(others) == f"Bearer {OPENAI_KEY}"
+    assert admin(gateway, "DELETE", "/tenants/acme/keys/openai").status_code == 204
+    wait_for(lambda: sent(theirs) == f"Bearer {OPENAI_KEY}", 2)
+    assert admin(gateway, "DELETE", "/tenants/acme").status_code == 204
+    wait_for(lambda: chat(gateway, theirs) == 401, 2)
+    stats = admin(gateway, "GET", "/tenants/acme/stats").json()  # its rows stay
+    assert stats["savings"]["total_requests"] >= 3
 
 
 def test_the_admin_api_is_no_business_of_callers(gateway: Gateway) -> None:
@@ -130,7 +157,7 @@ def test_secrets_are_nowhere(gateway: Gateway) -> None:
         admin(gateway, "POST", "/keys", bad)
         admin(gateway, "POST", "/tenants/acme/keys", bad)
     for key in (first, second):
-        assert models(gateway, key) == 200
+        wait_for(lambda key=key: models(gateway, key) == chat(gateway, key) == 200, 2)  # type: ignore[misc]
     secrets = [first, second, TENANTS_KEY, ADMIN, CONFIGURED, MASTER]
     shown = {
         "log": gateway.log,

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,8 +26,9 @@ class Postgres:
     """One server, which answers on a TCP port of its own. `kill` is the crash of the machine's dreams: every process
     of it at once, nothing flushed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
         self.directory = directory
+        self._settings = settings
         (self.port,) = free_ports(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._programs = _programs()
@@ -39,7 +40,7 @@ class Postgres:
         password.write_text(PASSWORD)
         password.chmod(0o644)
         options = ["-U", USER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C", "--no-sync"]
-        command = [*self._as, self._programs / "initdb", "-D", directory / "data", *options]
+        command = [*self._as, str(self._programs / "initdb"), "-D", str(directory / "data"), *options]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=directory)
         self.start()
 
@@ -48,8 +49,7 @@ class Postgres:
 
     def start(self) -> None:
         """Returns when it answers; after `kill` it recovers first."""
-        # Durable but for the machine's own crash: a commit is in the kernel's hands before it is told.
-        settings = {"fsync": "off", "unix_socket_directories": "", "listen_addresses": "127.0.0.1", "max_wal_size": "4GB"}
+        settings = {"unix_socket_directories": "", "listen_addresses": "127.0.0.1", **self._settings}
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -85,8 +85,14 @@ class Postgres:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def ensure(self) -> None:
+        """That it runs, whatever the last test has left behind."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+        self.thaw()
+
     def stop(self) -> None:
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             self.thaw()
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(30)
@@ -101,13 +107,14 @@ class Postgres:
         return True
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a new and empty database, dropped at the end."""
+    def database(self, options: str = "") -> Iterator[str]:
+        """The URL of a new and empty database, dropped at the end. `options`: of CREATE DATABASE."""
         name = f"t{uuid.uuid4().hex}"
-        self._run(f"CREATE DATABASE {name}")
+        self._run(f"CREATE DATABASE {name} {options}")
         try:
             yield self.url(name)
         finally:
+            self.ensure()
             self._run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def _run(self, statement: str) -> None:
@@ -115,19 +122,25 @@ class Postgres:
             connection.execute(statement.encode())
 
 
+# Durable but for the machine's own crash: a commit is in the kernel's hands before it is told.
+QUICK = {"fsync": "off"}
+
+
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """One for as long as it is needed."""
+def postgres(settings: Mapping[str, str] = QUICK) -> Iterator[Postgres]:
+    """One for as long as it is needed. `settings`: of its own configuration."""
     directory = Path(tempfile.mkdtemp(prefix="aion-postgres-"))
     directory.chmod(0o755)
     server = None
     try:
-        server = Postgres(directory)
+        server = Postgres(directory, settings)
         yield server
     finally:
-        if server is not None:
-            server.stop()
-        shutil.rmtree(directory, ignore_errors=True)
+        try:
+            if server is not None:
+                server.stop()
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:

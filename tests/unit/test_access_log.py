@@ -98,6 +98,7 @@ def test_envoys_count() -> None:
     )
     found = finished(made)
     assert (found.usage, found.usage_complete) == (Usage(1000, 200, 400, 100, 0, 50), True)
+    assert (found.by_envoy, found.service_tier) == (True, None)
 
 
 @pytest.mark.parametrize("status", [0, 2, 3])
@@ -117,10 +118,11 @@ def test_our_own_count_goes_before_envoys() -> None:
     """It tells the lifetimes of cache writes apart."""
     made = counted(input_tokens={"value": 1}, extraction_status=1)
     ours = Usage(1000, 200, 400, 100, 40)
-    text = encode_usage(ours, complete=False)
+    text = encode_usage(ours, complete=False, service_tier="flex")
     made.common_properties.metadata.filter_metadata["aion"].fields["usage"].string_value = text
     found = finished(made)
     assert (found.usage, found.usage_complete) == (ours, False)
+    assert (found.by_envoy, found.service_tier) == (False, "flex")
 
 
 @pytest.mark.parametrize("flag", ["downstream_connection_termination", "downstream_remote_reset"])

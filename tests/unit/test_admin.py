@@ -20,9 +20,10 @@ from starlette.testclient import TestClient
 
 from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.api.app import Deps, create_app
-from aion_extproc.api.callers import Callers, KeyDatabase
+from aion_extproc.api.callers import Callers
 from aion_extproc.api.state import ApiState
 from aion_extproc.routing.health import Health
+from aion_extproc.stores.keys_follow import KeyDatabase
 from aion_extproc.stores.ledger import Ledger
 from aion_extproc.stores.secrets import Vault
 from tests.unit.test_api import MODELS
@@ -83,7 +84,7 @@ def admin_api(directory: Path, env: dict[str, str] | None = None, admin_digest: 
         }
     )
     callers = Callers(state.auth)
-    database, ledger = KeyDatabase(str(state.db_path), callers, lambda: NOW_MS), Ledger(str(state.db_path))
+    database, ledger = KeyDatabase(str(state.db_path), callers, None, lambda: NOW_MS), Ledger(str(state.db_path))
     master = {"AION_MASTER_KEY": base64.b64encode(os.urandom(32)).decode()}
     told: list[int] = []
 
@@ -227,9 +228,7 @@ def test_conflicts_with_the_configuration_and_the_store(admin: Admin) -> None:
         ("POST", "/keys", {"name": "from-file"}),
         ("DELETE", "/keys/from-file", None),
         ("POST", "/keys/from-file/rotate", None),
-        ("PUT", "/tenants/filed", {}),
         ("DELETE", "/tenants/filed", None),
-        ("POST", "/tenants/filed/keys", {"provider": "openai", "api_key": PROVIDER_KEY}),
         ("DELETE", "/tenants/filed/keys/openai", None),
     ):
         answer = admin.ask(method, path, body)
@@ -278,15 +277,18 @@ def test_a_tenant_from_its_first_limit_to_its_end(admin: Admin) -> None:
     assert [one["id"] for one in admin.get("/tenants")["tenants"]] == ["filed"]
 
 
-def test_a_tenant_of_the_configuration_may_have_more_keys(admin: Admin) -> None:
-    body = {"provider": "local", "api_key": PROVIDER_KEY}
-    assert admin.ask("POST", "/tenants/filed/keys", body).status_code == 201
+def test_what_is_stored_of_a_tenant_goes_over_the_configuration(admin: Admin) -> None:
+    for provider in ("local", "openai"):
+        body = {"provider": provider, "api_key": PROVIDER_KEY}
+        assert admin.ask("POST", "/tenants/filed/keys", body).status_code == 201
+    admin.ask("PUT", "/tenants/filed", {"limits": {"requests_per_minute": 7}})
     found = admin.get("/tenants/filed")
-    assert (found["source"], found["budget"]["daily_limit_usd"]) == ("config", "5")
-    assert [(key["provider"], key["source"]) for key in found["provider_keys"]] == [
-        ("local", "store"),
-        ("openai", "config"),
-    ]
+    assert (found["source"], found["budget"], found["limits"]["requests_per_minute"]) == ("config", BUDGET, 7)
+    held = [(key["provider"], key["source"]) for key in found["provider_keys"]]
+    assert held == [("local", "store"), ("openai", "store")]
+    assert admin.ask("DELETE", "/tenants/filed/keys/openai").status_code == 204
+    held = [(key["provider"], key["source"]) for key in admin.get("/tenants/filed")["provider_keys"]]
+    assert held == [("local", "store"), ("openai", "config")]
 
 
 @pytest.mark.parametrize(

@@ -47,17 +47,20 @@ class Api:
 
 
 @contextmanager
-def api(directory: Path, **state: Any) -> Iterator[Api]:
-    """The server with this state and a new ledger at `directory`/aion.db, until the block ends."""
+def api(directory: Path, url: str = "", **state: Any) -> Iterator[Api]:
+    """The server with this state and the ledger at `url`, or a new one at `directory`/aion.db, until the block ends."""
     (directory / "metrics").mkdir(exist_ok=True)
-    (directory / "state.json").write_text(
-        json.dumps({"db_path": str(directory / "aion.db"), "version": "9.9.9", **state})
-    )
+    path = None if url else str(directory / "aion.db")
+    (directory / "state.json").write_text(json.dumps({"db_path": path, "version": "9.9.9", **state}))
     socket = directory / "api.sock"
     process = subprocess.Popen(
         [sys.executable, "-m", "aion_extproc.api.server", "--socket", socket, "--state", directory / "state.json"],
         env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory / "metrics")},
+        stdin=subprocess.PIPE,
     )
+    assert process.stdin is not None
+    process.stdin.write(url.encode())
+    process.stdin.close()
     transport = httpx.HTTPTransport(uds=str(socket))
     try:
         with httpx.Client(transport=transport, base_url="http://aion") as client:

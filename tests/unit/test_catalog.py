@@ -236,6 +236,7 @@ MODELS = st.lists(st.none() | PRICES, max_size=6).map(
             endpoints=frozenset(list(Endpoint)[:i]),
             service_tiers=() if price is None else (("flex", price), ("priority", FREE)),
             parameters_m=None if i % 2 else (i, 1000 * i),
+            reasoning_apart=i == 1,
         )
         for i, price in enumerate(prices)
     ]

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.build import build
 from aion_extproc.catalog.catalog import Catalog
 from aion_extproc.catalog.model import FREE, Model, Prices, Rate
@@ -137,6 +138,20 @@ def test_mistakes_have_their_place(entry: str, place: str) -> None:
 )
 def test_how_large_a_model_is_taken_to_be(entry: str, provider: str, sizes: tuple[int, int] | None) -> None:
     assert only(entry, provider).parameters_m == sizes
+
+
+def test_the_dearest_for_reasoning_is_not_left_out() -> None:
+    entry = "{{id: {0}, tier: 1, input_price_per_1m: 1, output_price_per_1m: {1}, reasoning_price_per_1m: {2}}}".format
+    made = catalog(f"providers: {{openai: {{api_key: k, models: [{entry('a', 10, 1)}, {entry('b', 9, 20)}]}}}}")
+    for usage, id, cost in ((Usage(0, 100), "a", 1_000_000), (Usage(0, 100, reasoning_tokens=100), "b", 2_000_000)):
+        dearest = made.dearest(usage)
+        assert dearest is not None
+        assert (dearest[0].id, dearest[1]) == (id, cost)
+
+
+def test_who_counts_reasoning_beside_the_output() -> None:
+    assert only("id: grok-4.3, tier: 2", "xai: {api_key: k").reasoning_apart
+    assert not only("id: gpt-5.4, tier: 2").reasoning_apart
 
 
 TWO = """

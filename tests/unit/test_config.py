@@ -195,8 +195,9 @@ def section_in(annotation: object) -> type[BaseModel] | None:
 def documented(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, object]]:
     for name, field in model.model_fields.items():
         inner = section_in(field.annotation)
-        if inner is not None:
-            marker = ".<name>" if name == "providers" else "[]" if name in ("models", "keys", "chains", "steps") else ""
+        if inner is not None and name not in ("long_context", "service_tiers"):  # prices once more, by the same names
+            lists = ("models", "keys", "chains", "steps", "webhooks")
+            marker = ".<name>" if name in ("providers", "tenants", "services") else "[]" if name in lists else ""
             yield from documented(inner, f"{prefix}{name}{marker}.")
         else:
             yield prefix + name, field.default

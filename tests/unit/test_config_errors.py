@@ -43,7 +43,7 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
         (
             "routing: {wibble: 1}",
             "aion.yaml:1: routing.wibble: unknown key; known here: strategy, classifier, fallback_enabled, "
-            "prefer_native, chains, sessions",
+            "prefer_native, chains, baseline, sessions",
         ),
         (
             "providers: {local: {models: [{id: a, tier: 1}], managed: {model_path: x, prt: 1}}}",
@@ -134,8 +134,8 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
             "aion.yaml:3: providers.bedrock.region: must be a name of letters, digits and dashes",
         ),
         (
-            "auth:\n  enabled: true\n",
-            "aion.yaml:1: auth.keys: needs at least one key: - {key: …, name: …}; or set auth.enabled: false",
+            "auth:\n  keys:\n    - key: k\n      name: dev\n      budget: {on_limit: reject}\n",
+            "aion.yaml:5: auth.keys[0].budget: needs daily_limit_usd, monthly_limit_usd or both",
         ),
         (
             "auth:\n  keys:\n    - {key: a1, name: x}\n    - {key: a2, name: x}\n",
@@ -172,11 +172,6 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
 )
 def test_an_error_names_file_line_key_and_what_to_do(text: str, expected: str) -> None:
     assert errors(text) == [expected]
-
-
-def test_a_budget_is_refused_rather_than_ignored() -> None:
-    (error,) = errors("auth:\n  keys:\n    - key: k\n      name: dev\n      budget: {daily_limit_usd: 10.0}\n")
-    assert error.startswith("aion.yaml:5: auth.keys[0].budget: budgets are not enforced by this version yet")
 
 
 def test_a_name_that_is_no_kind_needs_one() -> None:

@@ -139,9 +139,10 @@ def test_nothing_costs_more_than_the_upper_bound(prices: Prices, usage: Usage, m
 
 
 def test_the_upper_bound_is_no_more_than_the_dearest_kinds_cost() -> None:
-    prices = Prices(Rate(3), Rate(15), Rate(1), Rate(4), Rate(6, ((200, 12),)), reasoning=Rate(20))
-    assert upper_nano(prices, 200_000, 1000) == to_nano(200_000 * 12 + 1000 * 20)
-    assert upper_nano(prices, 200, 1000) == to_nano(200 * 6 + 1000 * 20)
+    prices = Prices(Rate(3000), Rate(15000), Rate(1000), Rate(4000), Rate(6000, ((200, 12000),)), reasoning=Rate(20000))
+    assert upper_nano(prices, 200_000, 1000) == 200_000 * 12 + 1000 * 20
+    assert upper_nano(prices, 201, 1000) == 201 * 12 + 1000 * 20
+    assert upper_nano(prices, 200, 1000) == 200 * 6 + 1000 * 20
     assert upper_nano(FREE, 10**6, 10**6) == 0
 
 

@@ -16,6 +16,7 @@ import pytest
 from aion_extproc.accounting.metrics import Metrics
 from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.stores.ledger import INT64_MAX, Ledger
+from aion_extproc.stores.spool import Spool
 from aion_extproc.stores.writer import LedgerWriter
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +80,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool", "a database", 1 << 20)
+
+
+@pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -93,9 +99,9 @@ def sample(metrics: Metrics, name: str) -> float | None:
     return metrics.registry.get_sample_value(name)
 
 
-async def test_drain_writes_what_neither_time_nor_number_had_flushed(ledger: Ledger) -> None:
+async def test_drain_writes_what_neither_time_nor_number_had_flushed(ledger: Ledger, spool: Spool) -> None:
     metrics = Metrics((), ())
-    writer = LedgerWriter(ledger, batch_size=1000, flush_interval=3600, metrics=metrics)
+    writer = LedgerWriter(ledger, spool, batch_size=1000, flush_interval=3600, metrics=metrics)
     for n in range(999):
         writer.put(row(str(n)))
     assert ledger.rows() == []
@@ -106,36 +112,36 @@ async def test_drain_writes_what_neither_time_nor_number_had_flushed(ledger: Led
     assert sample(metrics, "aion_ledger_waiting") == 0
 
 
-async def test_a_full_batch_is_written_without_waiting_for_the_interval(ledger: Ledger) -> None:
-    writer = LedgerWriter(ledger, batch_size=10, flush_interval=3600)
+async def test_a_full_batch_is_written_without_waiting_for_the_interval(ledger: Ledger, spool: Spool) -> None:
+    writer = LedgerWriter(ledger, spool, batch_size=10, flush_interval=3600)
     for n in range(10):
         writer.put(row(str(n)))
     await until(lambda: len(ledger.rows()) == 10)
     assert await writer.drain(10)
 
 
-async def test_few_rows_are_written_after_the_interval(ledger: Ledger) -> None:
-    writer = LedgerWriter(ledger, batch_size=1000, flush_interval=0.05)
+async def test_few_rows_are_written_after_the_interval(ledger: Ledger, spool: Spool) -> None:
+    writer = LedgerWriter(ledger, spool, batch_size=1000, flush_interval=0.05)
     writer.put(row("a"))
     await until(lambda: len(ledger.rows()) == 1)
     assert await writer.drain(10)
 
 
-async def test_a_replayed_row_is_counted_once(ledger: Ledger) -> None:
+async def test_a_replayed_row_is_counted_once(ledger: Ledger, spool: Spool) -> None:
     metrics = Metrics((), ())
-    writer = LedgerWriter(ledger, metrics=metrics)
+    writer = LedgerWriter(ledger, spool, metrics=metrics)
     for _ in range(3):
         writer.put(row("a"))
     assert await writer.drain(10)
     assert sample(metrics, "aion_ledger_rows_total") == 1
 
 
-async def test_a_locked_database_delays_rows_and_loses_none(ledger: Ledger) -> None:
+async def test_a_locked_database_delays_rows_and_loses_none(ledger: Ledger, spool: Spool) -> None:
     metrics = Metrics((), ())
     other = sqlite3.connect(ledger.name, isolation_level=None, check_same_thread=False)
     impatient = Ledger(ledger.name, busy_timeout=0.05)
     other.execute("BEGIN EXCLUSIVE")
-    writer = LedgerWriter(impatient, batch_size=1, flush_interval=3600, metrics=metrics)
+    writer = LedgerWriter(impatient, spool, batch_size=1, flush_interval=3600, metrics=metrics)
     for n in range(100):
         writer.put(row(str(n)))
     await until(lambda: sample(metrics, "aion_ledger_waiting") == 100)  # told after an attempt that failed
@@ -147,11 +153,32 @@ async def test_a_locked_database_delays_rows_and_loses_none(ledger: Ledger) -> N
     other.close()
 
 
-async def test_drain_gives_up_in_time_and_says_so(ledger: Ledger) -> None:
+async def test_drain_leaves_in_time_what_the_next_one_writes(
+    ledger: Ledger, spool: Spool, tmp_path: Path
+) -> None:
     other = sqlite3.connect(ledger.name, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     impatient = Ledger(ledger.name, busy_timeout=0.05)
-    writer = LedgerWriter(impatient, flush_interval=3600)
+    writer = LedgerWriter(impatient, spool, flush_interval=3600)
+    writer.put(row("a"))
+    async with asyncio.timeout(5):
+        assert await writer.drain(0.3)
+    assert ledger.rows() == []
+    other.execute("COMMIT")
+    other.close()
+    impatient.close()
+    following = LedgerWriter(ledger, Spool(tmp_path / "spool", "a database", 1 << 20), flush_interval=3600)
+    await until(lambda: ledger.rows() == [row("a")])
+    assert await following.drain(10)
+    assert not list((tmp_path / "spool").iterdir())
+
+
+async def test_drain_says_when_neither_database_nor_disk_took_the_rows(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    other = sqlite3.connect(ledger.name, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    impatient = Ledger(ledger.name, busy_timeout=0.05)
+    writer = LedgerWriter(impatient, Spool(tmp_path / "file", "a database", 1 << 20), flush_interval=3600)
     writer.put(row("a"))
     async with asyncio.timeout(5):
         assert not await writer.drain(0.3)
@@ -161,9 +188,9 @@ async def test_drain_gives_up_in_time_and_says_so(ledger: Ledger) -> None:
     impatient.close()
 
 
-async def test_rows_above_the_bound_are_dropped_and_counted(ledger: Ledger) -> None:
+async def test_rows_above_the_bound_are_dropped_and_counted(ledger: Ledger, spool: Spool) -> None:
     metrics = Metrics((), ())
-    writer = LedgerWriter(ledger, batch_size=10**9, flush_interval=3600, metrics=metrics, max_waiting=50)
+    writer = LedgerWriter(ledger, spool, batch_size=10**9, flush_interval=3600, metrics=metrics, max_waiting=50)
     for n in range(80):
         writer.put(row(str(n)))
     assert await writer.drain(10)
@@ -173,10 +200,10 @@ async def test_rows_above_the_bound_are_dropped_and_counted(ledger: Ledger) -> N
     assert sample(metrics, "aion_ledger_dropped_total") == 30
 
 
-async def test_a_row_of_a_wrong_kind_does_not_take_its_batch_along(ledger: Ledger) -> None:
+async def test_a_row_of_a_wrong_kind_does_not_take_its_batch_along(ledger: Ledger, spool: Spool) -> None:
     bad = LedgerRow(request_id="bad", at_ms=1, outcome="served", status=200, path=None)  # type: ignore[arg-type]
     worse = LedgerRow(request_id=["worse"], at_ms=1, outcome="served", status=200)  # type: ignore[arg-type]
-    writer = LedgerWriter(ledger)
+    writer = LedgerWriter(ledger, spool)
     for each in (row("a"), bad, worse, row("b")):
         writer.put(each)
     assert await writer.drain(10)
@@ -184,12 +211,12 @@ async def test_a_row_of_a_wrong_kind_does_not_take_its_batch_along(ledger: Ledge
     assert {each.request_id for each in ledger.rows()} == {"a", "b"}
 
 
-async def test_put_while_a_flush_runs_loses_nothing(ledger: Ledger) -> None:
-    writer = LedgerWriter(ledger, batch_size=7, flush_interval=0.01)
+async def test_put_while_a_flush_runs_loses_nothing(ledger: Ledger, spool: Spool) -> None:
+    writer = LedgerWriter(ledger, spool, batch_size=7, flush_interval=0.01)
     for n in range(5000):
         writer.put(row(str(n)))
         if n % 50 == 0:
             await asyncio.sleep(0)
     assert await writer.drain(30)
     assert ledger.costs(0, INT64_MAX).requests == 5000
-    assert not [thread for thread in threading.enumerate() if thread.name == "ledger-writer"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ledger-writer")]

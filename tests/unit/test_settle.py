@@ -319,3 +319,15 @@ def test_energy_is_in_the_row_where_something_is_known_of_the_model() -> None:
     assert (found.energy_low_mj, found.energy_high_mj) == (800 * 2 + 100 * 15, 1000 * 100 + 100 * 400)
     unknown = row(SERVED)
     assert (unknown.energy_low_mj, unknown.energy_high_mj) == (None, None)
+
+
+def test_reasoning_that_stands_beside_the_output_is_part_of_it() -> None:
+    apart = Catalog([replace(TIERED, reasoning_apart=True)])
+    counted = Usage(100, 2, reasoning_tokens=317)
+    by_envoy = replace(SERVED, usage=counted, by_envoy=True)
+    chat = replace(FACTS, endpoint="chat")
+    assert settle(by_envoy, chat, apart).usage == Usage(100, 319, reasoning_tokens=317)
+    # Read in Python it is counted right already, and so are the other endpoints' answers and other providers'.
+    assert settle(replace(by_envoy, by_envoy=False), chat, apart).usage == counted
+    assert settle(by_envoy, replace(chat, endpoint="responses"), apart).usage == counted
+    assert settle(by_envoy, chat, COMPARED).usage == counted

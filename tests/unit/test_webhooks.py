@@ -249,8 +249,10 @@ def test_a_stop_tries_what_is_left_once_more_and_does_not_wait_for_long() -> Non
             await hooks.close(0.5)
             assert asyncio.get_running_loop().time() - start < 5
             assert len(receiver.got) == 2
+            assert counts == {"retried": 1, "delivered": 1, "dropped": 1}
+            hooks.emit(EVENT)
 
-    assert run(play) == {"retried": 1, "delivered": 1, "dropped": 1}
+    assert run(play) == {"retried": 1, "delivered": 1, "dropped": 3}
 
 
 def tls(authority: trustme.CA, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:

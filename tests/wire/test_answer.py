@@ -157,3 +157,12 @@ def test_counts_that_are_none(format: Format) -> None:
 )
 def test_cached_tokens_wherever_they_stand(members: dict[str, Any], cached: int) -> None:
     assert chat_usage({"prompt_tokens": 10, "completion_tokens": 2, **members}) == Usage(10, 2, cached)
+
+
+def test_reasoning_beside_the_completion_is_output_too() -> None:
+    details = {"completion_tokens_details": {"reasoning_tokens": 317}}
+    counts = {"prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 331}
+    assert chat_usage(counts | details) == Usage(12, 319, reasoning_tokens=317)  # grok-3-mini's, of vercel/ai#12425
+    within = {"prompt_tokens": 12, "completion_tokens": 319, "total_tokens": 331}
+    assert chat_usage(within | details) == Usage(12, 319, reasoning_tokens=317)
+    assert chat_usage({"prompt_tokens": 12, "completion_tokens": 319} | details) == Usage(12, 319, reasoning_tokens=317)

@@ -8,8 +8,9 @@ revision = "0002"
 down_revision = "0001"
 
 HOUR_MS = 3_600_000
-KEYS = ("tenant", "key_name", "service", "provider", "model", "tier", "task", "outcome", "baseline_model")
-KEYS += ("reference_model",)
+KEYS = (
+    "tenant", "key_name", "service", "provider", "model", "tier", "task", "outcome", "baseline_model", "reference_model"
+)  # fmt: skip
 ATTEMPT_KEYS = ("tenant", "key_name", "service", "provider", "model")
 
 COMPARED = "cost_nano IS NOT NULL AND baseline_nano IS NOT NULL"

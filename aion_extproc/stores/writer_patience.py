@@ -31,8 +31,8 @@ class Patience:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def do(self, work: Callable[[], T], seconds: float) -> T:
-        """What `work` returns or raises. Raises StillWaiting after `seconds`: it goes on all the same, and nothing new is
-        begun before it has ended."""
+        """What `work` returns or raises. Raises StillWaiting after `seconds`: it goes on all the same, and nothing new
+        is begun before it has ended."""
         if self._last is not None and not self._last.done.is_set():
             raise StillWaiting
         job = _Job(work)
