@@ -57,11 +57,13 @@ def test_claude_code(demo: Gateway, tmp_path: Path) -> None:
     assert "demo" in done.stdout
 
 
-def test_the_config_is_one(tmp_path: Path) -> None:
-    (text,) = blocks("yaml")
+@pytest.mark.parametrize("text", blocks("yaml"), ids=lambda text: str(text).split("\n", 1)[0])
+def test_each_config_is_one(tmp_path: Path, text: str) -> None:
+    providers = blocks("yaml")[0].partition("auth:")[0]
     path = tmp_path / "aion.yaml"
-    path.write_text(text)
-    env = clean_env() | {"OPENAI_API_KEY": "sk-x", "AION_KEY": "sk-y"}
+    path.write_text(text if text.startswith("providers:") else providers + text)
+    names = re.findall(r"\$\{(\w+)\}", text) + ["OPENAI_API_KEY"]
+    env = clean_env() | {name: f"sk-{name}" for name in names}
     command = [sys.executable, "-m", "aion_extproc.cli", "check", "--config", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
     assert done.returncode == 0, done.stderr
@@ -69,7 +71,11 @@ def test_the_config_is_one(tmp_path: Path) -> None:
 
 def test_every_link_leads_somewhere() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+        file, _, anchor = target.partition("#")
+        assert (ROOT / file).exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
 
 
 def test_the_two_commands_are_the_makefiles() -> None:
