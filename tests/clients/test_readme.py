@@ -62,7 +62,7 @@ def test_each_config_is_one(tmp_path: Path, text: str) -> None:
     providers = blocks("yaml")[0].partition("auth:")[0]
     path = tmp_path / "aion.yaml"
     path.write_text(text if text.startswith("providers:") else providers + text)
-    names = re.findall(r"\$\{(\w+)\}", text) + ["OPENAI_API_KEY"]
+    names = [*re.findall(r"\$\{(\w+)\}", text), "OPENAI_API_KEY"]
     env = clean_env() | {name: f"sk-{name}" for name in names}
     command = [sys.executable, "-m", "aion_extproc.cli", "check", "--config", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=False)
