@@ -43,6 +43,10 @@ class Caller:
     limits: tuple[Limits, ...] = ()
     providers: Mapping[str, Provider] | None = field(default=None, repr=False)  # None: as everybody's
 
+    @property
+    def limited(self) -> bool:
+        return bool(self.budgets or self.limits)
+
 
 ANYBODY = Caller()
 

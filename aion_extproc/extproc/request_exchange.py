@@ -95,7 +95,7 @@ class RequestExchange:
             if end_of_stream:
                 raise RequestError("missing_body", "The request has no body.")
         except RequestError as error:
-            return self._refuse(error)
+            return self._refuse(error, retry_after=1 if error.status == 503 else None)
         return None
 
     def body(self, data: bytes, end_of_stream: bool) -> Proceed | Refuse | Reserve | None:
@@ -122,7 +122,10 @@ class RequestExchange:
         assert asking.hold is not None
         assert asking.reply is not None
         if isinstance(verdict, str):
-            return asking.reply if self._goes_on(asking.hold) else self._unanswered(asking)
+            if not self._goes_on(asking.hold):
+                return self._unanswered(asking)
+            self._remember(asking)
+            return asking.reply
         if verdict.granted:
             self._remember(asking)
             return with_rates(asking.reply, asking.hold, verdict)
@@ -240,7 +243,7 @@ class RequestExchange:
     def _sent(self, asking: Asking, decision: Decision, reply: Proceed | Refuse) -> Proceed | Refuse | Reserve:
         """The reply, or what must be held before it is given."""
         asking.decision = decision
-        if isinstance(reply, Proceed):
+        if isinstance(reply, Proceed) and (self._caller.limited or self._policy.model_limits):
             asking.when = moment(self._utc())
             request_id = self._headers.get("x-request-id", "")
             hold = hold_for(self._policy, self._caller, asking, decision, request_id, asking.when)
