@@ -35,6 +35,7 @@ from aion_extproc.gateway.backends import Backend, backends
 from aion_extproc.gateway.bootstrap import render_bootstrap, render_last_listeners
 from aion_extproc.gateway.child import LAST_SECONDS, Child
 from aion_extproc.gateway.config_file import ConfigFile
+from aion_extproc.gateway.environment import without_secrets
 from aion_extproc.gateway.envoy import find_envoy
 from aion_extproc.gateway.envoy_admin import AdminError, EnvoyAdmin
 from aion_extproc.gateway.envoy_log import EnvoyLog
@@ -43,6 +44,7 @@ from aion_extproc.gateway.generation import spec_of
 from aion_extproc.gateway.reload import Reload
 from aion_extproc.gateway.starting import StartError, check_free, http_ok
 from aion_extproc.gateway.workers import LEDGER, START_SECONDS, WORKER, WorkerError, Workers
+from aion_extproc.logs import describe
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +110,12 @@ class Supervisor:
             await asyncio.gather(self._ledger.start(assignment, 1), self._workers.start(assignment, gateway.workers))
         except WorkerError as error:
             raise StartError(str(error)) from None
-        self._envoy = Child("envoy", self._envoy_command(envoy), shown=lambda: EnvoyLog().line)
+        self._envoy = Child(
+            "envoy",
+            self._envoy_command(envoy),
+            shown=lambda: EnvoyLog().line,
+            env=without_secrets(self.settings),
+        )
         await self._envoy.start()
         await self._wait(self._answers, "Envoy")
         for processes in (self._workers, self._ledger):
@@ -124,8 +131,8 @@ class Supervisor:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("task_failed", error=repr(task.exception()))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task_failed", error=describe(error))
 
     def told(self, number: signal.Signals) -> None:
         """A signal has come: stop, sooner if it is not the first one; read the file again; renew the workers."""
@@ -168,8 +175,9 @@ class Supervisor:
     async def _drain(self) -> None:
         """Until the last open request has ended, or may wait no longer."""
         self._draining = True
-        self._tell_api(self._reload.current)
+        # Envoy first: who hears that we are draining must find its connection closing.
         await self._tell_envoy(self._admin.last_requests)
+        self._tell_api(self._reload.current)
         await self._while(lambda: self._open_until)
         await self._tell_envoy(self._admin.close_ports)
         await self._while(lambda: self._serve_until, "http.aion_public.downstream_rq_active")
