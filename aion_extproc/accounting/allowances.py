@@ -86,11 +86,12 @@ class Denial:
     denied: str = ""  # for the facts
 
 
-def moment(at: float) -> Moment:
-    """Of UTC seconds since 1970."""
-    second = int(at)
-    day, month, next_month = _named(second // _DAY)
-    return Moment(day, month, _DAY - second % _DAY, next_month - second)
+def moment(at: float, now: float | None = None) -> Moment:
+    """Of UTC seconds since 1970. What is left is counted from `now` on, which may be later, and a second at least."""
+    number = int(at) // _DAY
+    day, month, next_month = _named(number)
+    second = int(at if now is None else now)
+    return Moment(day, month, max(1, (number + 1) * _DAY - second), max(1, next_month - second))
 
 
 @lru_cache(maxsize=8)
@@ -160,9 +161,10 @@ def denial(hold: Hold, verdict: Verdict, budgets: Sequence[Budget], when: Moment
             found.append(_too_many(slot.slot, "concurrent", slot.limit, _SLOT_SECONDS))
     if tight:
         left = min(held.limit_nano - used for held, used in zip(hold.budgets, verdict.used_nano, strict=True))
-        downgrade = all(budget.downgrade for budget in tight) and not found
+        downgrade = all(budget.downgrade for budget in tight)
         used = dict(zip(budgets, verdict.used_nano, strict=True))
-        found += [_spent(budget, used[budget], max(0, left), downgrade, when) for budget in tight]
+        if not (downgrade and found):  # something may fit as soon as the limits allow it
+            found += [_spent(budget, used[budget], max(0, left), downgrade, when) for budget in tight]
     return max(found, key=lambda one: one.retry_after)
 
 

@@ -98,7 +98,7 @@ class Callers:
         """Whose key that is, with what a trusted caller says of itself in its headers; None: nobody's. `now`: UTC
         seconds. The look-up is by digest, so its time tells nothing of the key.
 
-        RequestError: the headers name something that is no name.
+        RequestError: the headers name something that is no name, or nothing is known of the tenant yet.
         """
         if self.open:
             return ANYBODY
@@ -110,15 +110,22 @@ class Callers:
         if caller is None or now >= caller.valid_until:
             return None
         if not caller.trusted:
-            return caller
+            return self._known_enough(caller)
         # A key that belongs to a tenant stays there.
         tenant = "" if caller.tenant else headers.get("x-tenant-id", "")
         service = headers.get("x-aion-service", "")
         tags = headers.get("x-aion-tags", "")
         if not (tenant or service or tags):
-            return caller
+            return self._known_enough(caller)
         said = (digest, _name("X-Tenant-ID", tenant), _name("X-AION-Service", service), _tags(tags))
-        return self._known.get(said) or self._made(*said)
+        found = self._known.get(said) or self._made(*said)
+        return None if found is None else self._known_enough(found)
+
+    def _known_enough(self, caller: Caller) -> Caller:
+        """RequestError: the store, which has not been read, may have limits and keys of its tenant."""
+        if caller.tenant and not self.complete:
+            raise RequestError("keys_unavailable", "The keys cannot be read at the moment.", status=503)
+        return caller
 
     def budgets(self, scope: Scope, name: str) -> tuple[Budget, ...]:
         """Those of a key, a tenant or a service."""
@@ -139,16 +146,35 @@ class Callers:
         return self.open or self._keyring.version > 0
 
     def providers(self, tenant: str) -> Mapping[str, Provider]:
-        """The providers with the tenant's own keys where it has some."""
-        own = self._own_keys(tenant)
-        if not own:
+        """The providers that it may use, with the tenant's own keys where it has some."""
+        if self.open:
+            return self._providers
+        if tenant and not self.complete:
+            return {}
+        own, unusable = self._own_keys(tenant), self._unusable(tenant)
+        if not (own or unusable):
             return self._providers
         return {
-            name: provider.with_key(own[name]) if name in own and provider.signing is None else provider
+            name: provider.with_key(own[name]) if name in own else provider
             for name, provider in self._providers.items()
+            if name not in unusable
         }
 
     def _made(self, digest: bytes, tenant: str, service: str, tags: str) -> Caller | None:
+        if tags:  # they may be others with each request, and the rest is the larger part
+            caller = self._known.get((digest, tenant, service, "")) or self._made(digest, tenant, service, "")
+            if caller is not None:
+                caller = replace(caller, tags=_joined(caller.tags, tags))
+        else:
+            caller = self._untagged(digest, tenant, service)
+        if caller is None:
+            return None
+        if len(self._known) >= MOST_REMEMBERED:
+            self._known.clear()
+        self._known[digest, tenant, service, tags] = caller
+        return caller
+
+    def _untagged(self, digest: bytes, tenant: str, service: str) -> Caller | None:
         rules, valid_until = self._rules.get(digest), float("inf")
         if rules is None:
             stored = self._keyring.keys.get(digest)
@@ -159,13 +185,9 @@ class Callers:
                 valid_until = stored.valid_until_ms / 1000
         elif rules.expires_at is not None:
             valid_until = rules.expires_at.timestamp()
-        if len(self._known) >= MOST_REMEMBERED:
-            self._known.clear()
-        caller = self._caller(rules, tenant or rules.tenant, service or rules.service, tags, valid_until)
-        self._known[digest, tenant, service, tags] = caller
-        return caller
+        return self._caller(rules, tenant or rules.tenant, service or rules.service, valid_until)
 
-    def _caller(self, rules: KeyRules, tenant: str, service: str, tags: str, valid_until: float) -> Caller:
+    def _caller(self, rules: KeyRules, tenant: str, service: str, valid_until: float) -> Caller:
         of_tenant = self._tenant(tenant)
         of_service = self._of_service(service)
         budgets = (
@@ -185,14 +207,14 @@ class Callers:
             key_name=rules.name,
             tenant=tenant,
             service=service,
-            tags=",".join(sorted({*rules.tags, *filter(None, tags.split(","))})),
+            tags=_joined(*rules.tags),
             trusted=rules.trusted,
             valid_until=valid_until,
             forbidden=forbidden,
             unpriced=frozenset(unpriced) if budgets else frozenset(),
             budgets=budgets,
             limits=limits,
-            providers=self.providers(tenant) if self._own_keys(tenant) else None,
+            providers=providers if (providers := self.providers(tenant)) is not self._providers else None,
         )
 
     def _of_service(self, name: str) -> BudgetSettings | None:
@@ -302,6 +324,11 @@ def _name(header: str, value: str) -> str:
         message = f"{header} must be a name of at most 64 letters, digits, dots, dashes or underscores."
         raise RequestError("invalid_header", message)
     return value
+
+
+def _joined(*tags: str) -> str:
+    """Each once, sorted; each of `tags` may be several with commas between them."""
+    return ",".join(sorted({tag for some in tags for tag in some.split(",") if tag}))
 
 
 def _tags(value: str) -> str:

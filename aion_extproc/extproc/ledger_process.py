@@ -43,6 +43,7 @@ async def serve(parts: Parts, beat: Callable[[], None]) -> None:
     webhooks.start()
     if parts.settler is not None:
         serving.tasks.append(asyncio.create_task(parts.settler.watch()))
+        serving.tasks.append(asyncio.create_task(parts.settler.tell_the_last()))
     serving.tasks.append(asyncio.create_task(_ask(parts)))
     retention = parts.settings.telemetry.retention
     if retention is not None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import uvloop
 
+from aion_extproc import logs
 from aion_extproc.accounting.facts import Facts
 from aion_extproc.accounting.metrics import Metrics, name_process
 from aion_extproc.accounting.row import LedgerRow
@@ -94,7 +95,7 @@ class Parts:
         self.settler: Settler | None = None
         if any(not one.callers.open or one.model_limits for one in known.values()):
             self.state = open_state(settings.state, socket.with_name("state"))
-            self.settler = Settler(self.state, self.ledger, self.metrics, self._spent)
+            self.settler = Settler(self.state, self.ledger, self.metrics, self._spent, lambda: spool.waiting)
         self.warnings: Warnings | None = None  # told of what is spent and refused
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = FailedAttempts(self.health.observed)
@@ -249,6 +250,7 @@ def main(
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--heartbeat", type=int, required=True, help="file descriptor")
     options = parser.parse_args()
+    logs.configure()
     assignment = load_assignment(sys.stdin.buffer.read())
     options.socket.unlink(missing_ok=True)  # a killed predecessor's
 

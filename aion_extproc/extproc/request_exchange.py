@@ -81,6 +81,7 @@ class RequestExchange:
         self._utc = utc  # seconds since 1970
         self._classified = classified  # told how long a classification took, in seconds
         self._headers: Mapping[str, str] = {}
+        self._began = 0.0  # UTC seconds: it counts on that day, however long its body takes
         self._endpoint = Endpoint.CHAT
         self._caller: Caller = ANYBODY
         self._parts: list[bytes] = []
@@ -90,6 +91,7 @@ class RequestExchange:
     def headers(self, headers: Mapping[str, str], end_of_stream: bool) -> Refuse | None:
         """The request's headers, names in lower case."""
         self._headers = headers
+        self._began = self._utc()
         try:
             self._check(headers)
             if end_of_stream:
@@ -165,8 +167,9 @@ class RequestExchange:
         key = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         callers, now = self._policy.callers, self._utc()
         caller = callers.find(key, headers, now)
-        if caller is None and key and "x-api-key" in headers:
-            caller = callers.find(headers["x-api-key"], headers, now)
+        if caller is None and "x-api-key" in headers:
+            key = headers["x-api-key"]
+            caller = callers.find(key, headers, now)
         if caller is None:
             if key and not callers.complete:
                 raise RequestError("keys_unavailable", "The keys cannot be read at the moment.", status=503)
@@ -244,7 +247,7 @@ class RequestExchange:
         """The reply, or what must be held before it is given."""
         asking.decision = decision
         if isinstance(reply, Proceed) and (self._caller.limited or self._policy.model_limits):
-            asking.when = moment(self._utc())
+            asking.when = moment(self._began, self._utc())
             request_id = self._headers.get("x-request-id", "")
             hold = hold_for(self._policy, self._caller, asking, decision, request_id, asking.when)
             if hold is not None:
@@ -255,11 +258,13 @@ class RequestExchange:
 
     def _remember(self, asking: Asking) -> None:
         assert asking.decision is not None
-        remember_decision(self._policy, asking.known, asking.decision.model, asking.tokens, self._clock())
+        model, now = asking.decision.model, self._clock()
+        self._policy.health.begin(model.provider, model.id, now)
+        remember_decision(self._policy, asking.known, model, asking.tokens, now)
 
     def _goes_on(self, hold: Hold) -> bool:
         policy = self._policy
-        return (policy.budgets_fail_open or not hold.budgets) and (
+        return (policy.budgets_fail_open or not any(one.amount_nano for one in hold.budgets)) and (
             policy.limits_fail_open or not (hold.buckets or hold.slots)
         )
 

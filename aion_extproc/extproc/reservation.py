@@ -51,11 +51,11 @@ def hold_for(
     if not (caller.budgets or limits):
         return None
     amount = tokens = 0
-    most = asking.wanted.most
-    if most is not None and asking.request.endpoint is not Endpoint.COUNT_TOKENS:  # that is free everywhere
-        # Whichever of the chain serves it.
-        amount = max(most.nano(attempt.model) or 0 for attempt in decision.attempts)
+    if asking.request.endpoint is not Endpoint.COUNT_TOKENS:  # that is free everywhere
         tokens = asking.tokens
+        if (most := asking.wanted.most) is not None:
+            # Whichever of the chain serves it.
+            amount = max(most.nano(attempt.model) or 0 for attempt in decision.attempts)
     return hold_of(request_id, caller.budgets, limits, amount, tokens, when)
 
 

@@ -1,7 +1,8 @@
 """Tells the shared state how requests have ended, and has it seeded when it knows nothing.
 
 What was told lately is kept: a store that lost its data is seeded from the ledger, which may not have the last rows
-yet, and hears of those again. The store counts no request twice.
+yet, and hears of those again. The store counts no request twice: with its sums it gets the ids of those that ended
+lately. What has waited for longer than that reaches back is in the sums, and is not told any more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -17,7 +19,7 @@ from aion_extproc.accounting.allowances import Scope, account, accounts, moment,
 from aion_extproc.accounting.holds import Settled, Settlement
 from aion_extproc.accounting.metrics import Metrics
 from aion_extproc.accounting.row import LedgerRow
-from aion_extproc.stores.ledger import Ledger
+from aion_extproc.stores.ledger import Ledger, LedgerError
 from aion_extproc.stores.report import Books
 from aion_extproc.stores.state import Failure, Seed, State
 
@@ -25,11 +27,13 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 0.2
+_SPOOL_SECONDS = 60.0  # longer is not waited for rows on disk to reach the ledger
 _AT_ONCE = 200  # settlements in one call: the store serves nobody else meanwhile
 _RECENT_SECONDS = 60.0  # longer than a row waits for the ledger while that is well
 _MOST_RECENT = 100_000
 _MOST_WAITING = 500_000
 _SEED_KNOWS_MS = 300_000  # the seed has the ids of requests that ended so lately
+_TOLD_TO_A_NEW_STORE_SECONDS = 240.0  # less than that, for it was seeded a moment ago
 
 Spent = Callable[[str, int, int], None]  # account, nano-dollars spent before and after
 
@@ -38,30 +42,46 @@ def _nobody(_account: str, _before: int, _after: int) -> None:
     pass
 
 
-class Settler:
-    """Of one process. `spent` hears of every account that was charged. All is done in the event loop's thread."""
+class _Ended(NamedTuple):
+    at: float  # monotonic seconds
+    settlement: Settlement
 
-    def __init__(self, state: State, ledger: Ledger, metrics: Metrics, spent: Spent = _nobody) -> None:
+
+class Settler:
+    """Of one process. `spent` hears of every account that was charged; `spooled` tells whether rows wait on disk. All
+    is done in the event loop's thread."""
+
+    def __init__(
+        self,
+        state: State,
+        ledger: Ledger,
+        metrics: Metrics,
+        spent: Spent = _nobody,
+        spooled: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._state = state
         self._ledger = ledger
         self._metrics = metrics
         self._spent = spent
-        self._waiting: deque[Settlement] = deque()
-        self._recent: deque[tuple[float, Settlement]] = deque()
-        self._epoch = ""
-        self._telling = False
+        self._spooled = spooled
+        self._empty_since = 0.0
+        self._waiting: deque[_Ended] = deque()
+        self._recent: deque[_Ended] = deque()
+        self._epoch = ""  # that was last seen
+        self._empty = False  # the store was, when it was last asked
+        self._telling = False  # or about to
+        self._again: asyncio.Task[None] | None = None
         self._complained = False
 
     def ended(self, row: LedgerRow) -> None:
         """A request is over. Never blocks, never raises."""
-        settlement = settlement_of(row)
-        now = time.monotonic()
-        self._recent.append((now, settlement))
-        while self._recent[0][0] < now - _RECENT_SECONDS or len(self._recent) > _MOST_RECENT:
+        ended = _Ended(time.monotonic(), settlement_of(row))
+        self._recent.append(ended)
+        while self._recent[0].at < ended.at - _RECENT_SECONDS or len(self._recent) > _MOST_RECENT:
             self._recent.popleft()
         if len(self._waiting) >= _MOST_WAITING:
             self._waiting.popleft()  # its reservation times out, and a seed will have its cost
-        self._waiting.append(settlement)
+        self._waiting.append(ended)
         if not self._telling:
             self._telling = True
             asyncio.get_running_loop().call_soon(self._tell)
@@ -70,20 +90,28 @@ class Settler:
         if not self._waiting:
             self._telling = False
             return
-        part = [self._waiting[n] for n in range(min(_AT_ONCE, len(self._waiting)))]
+        part = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+        settlements = [ended.settlement for ended in part]
 
         def told(answer: Sequence[Settled] | Failure) -> None:
             loop = asyncio.get_running_loop()
             if isinstance(answer, str):
                 self._metrics.state_failures.labels("settle", answer, "again").inc()
-                loop.call_later(_AGAIN_SECONDS, self._tell)
+                self._waiting.extendleft(reversed(part))
+                loop.call_later(_AGAIN_SECONDS, self._begin_again)
                 return
-            for _ in part:
-                self._waiting.popleft()
-            self._report(part, answer)
             loop.call_soon(self._tell)
+            self._report(settlements, answer)
 
-        self._state.settle(part, told)
+        self._state.settle(settlements, told)
+
+    def _begin_again(self) -> None:
+        self._again = asyncio.create_task(self._tell_again())
+
+    async def _tell_again(self) -> None:
+        """Somebody may have seeded the store meanwhile."""
+        self._seen(await self._state.epoch())
+        self._tell()
 
     def _report(self, part: Sequence[Settlement], answers: Sequence[Settled]) -> None:
         for settlement, settled in zip(part, answers, strict=True):
@@ -95,6 +123,11 @@ class Settler:
         """Once: whether the store still knows what it knew; seed it if it does not."""
         epoch = await self._state.epoch()
         if epoch == "unseeded":
+            if not self._empty:
+                self._empty_since = time.monotonic()
+            self._empty = True
+            if self._spooled() and time.monotonic() < self._empty_since + _SPOOL_SECONDS:
+                return  # the ledger does not know what was spent before its rows are there
             try:
                 await self._state.seed(self._seed)
             except Exception as error:  # the ledger's database, whichever it is
@@ -104,15 +137,31 @@ class Settler:
                 return
             self._complained = False
             epoch = await self._state.epoch()
+        self._seen(epoch)
+
+    async def tell_the_last(self) -> None:
+        """Once, by the ledger's process at its start: those that its predecessor may not have told. The store has heard
+        of most of them, and counts none twice."""
+        since = int((time.time() - _TOLD_TO_A_NEW_STORE_SECONDS) * 1000)
+        try:
+            rows = await asyncio.to_thread(self._ledger.rows, since, limit=_MOST_RECENT)
+        except LedgerError:
+            return  # it is away; what is in doubt times out
+        for row in rows:
+            self.ended(row)
+
+    def _seen(self, epoch: str | Failure) -> None:
         if epoch in ("unseeded", "timeout", "unreachable") or epoch == self._epoch:
             return
-        if self._epoch:
-            log.warning("state_seeded_again", reason="the shared state had lost its data", told_again=len(self._recent))
-            self._waiting.extendleft(settlement for _, settlement in reversed(self._recent))
+        if self._epoch or self._empty:
+            since = time.monotonic() - _TOLD_TO_A_NEW_STORE_SECONDS
+            self._waiting = deque(ended for ended in (*self._recent, *self._waiting) if ended.at >= since)
+            if self._epoch:
+                log.warning("state_seeded_again", reason="it had lost its data", to_tell=len(self._waiting))
             if not self._telling:
                 self._telling = True
                 self._tell()
-        self._epoch = epoch
+        self._epoch, self._empty = epoch, False
 
     async def watch(self) -> None:
         """`look` for ever."""
@@ -123,7 +172,7 @@ class Settler:
     async def drain(self, seconds: float) -> None:
         """Until all is told, so long at most."""
         deadline = time.monotonic() + seconds
-        while self._waiting and time.monotonic() < deadline:  # noqa: ASYNC110  # once in a lifetime
+        while self._telling and time.monotonic() < deadline:  # noqa: ASYNC110  # once in a lifetime
             await asyncio.sleep(0.01)
 
     def _seed(self) -> Seed:

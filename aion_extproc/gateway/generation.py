@@ -12,10 +12,12 @@ from aion_extproc.extproc.assignment import Generation
 from aion_extproc.extproc.policy import make_providers
 from aion_extproc.gateway.spec import Spec, Upstream, make_spec
 
-# Sockets that are bound, files that are open, and what the listener is made of.
+# Sockets that are bound, files that are open, and what the listener is made of. And where money is counted: for a while
+# two stores would grant the same budget, and a seed of the new one lacks what is on its way to the ledger.
 _FIXED = {
     "gateway": ("listen", "port", "admin_port", "envoy_concurrency", "usage", "idle_timeout", "envoy_memory_bytes"),
     "telemetry": ("db_path", "db_url", "spool_dir"),
+    "state": ("redis_url",),
 }
 
 

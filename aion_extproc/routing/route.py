@@ -40,7 +40,7 @@ def route(
     models of a tier that speak the client's own format come before those that need a translation; without
     `fallback_enabled` there is one attempt.
 
-    The chosen model's trial is begun in `health`; the caller reports how it ended.
+    The caller begins the chosen model's trial in `health` when the request goes there, and reports how it ended.
     """
     resolved = tables.catalog.resolve(wanted.asked)
     if not resolved.models and resolved.virtual is None:
@@ -222,7 +222,6 @@ class _Search:
     ) -> Decision:
         """`tier`: the one that was wanted."""
         first = chosen[0]
-        self.health.begin(first.provider, first.id, self.now)
         tried = [first, *self._standing_by(chosen[1:])][: self.attempts]
         dearest = self.expected.dearest(first)
         return Decision(

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ def describe(target: str) -> str:
         parts = conninfo_to_dict(target)
     except psycopg.Error:  # its words may hold a part of the password
         raise LedgerError("the ledger's URL cannot be read: postgresql://user:password@host:port/database") from None
+    if any("@" in str(parts.get(key) or "") for key in ("host", "port", "dbname")):  # the end of a password
+        raise LedgerError('the ledger\'s URL must have "@" and "/" in a user or password written as %40 and %2F')
     user, host, port = (str(parts[key]) if parts.get(key) else "" for key in ("user", "host", "port"))
     return f"postgresql://{user and user + '@'}{host}{port and ':' + port}/{parts.get('dbname') or ''}"
 
@@ -149,7 +151,11 @@ def _sqlite(target: str, busy_timeout: float) -> Engine:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LedgerError(f"cannot create {path.parent} for the ledger: {error.strerror}") from None
-    engine = create_engine(f"sqlite+pysqlite:///{path}", connect_args={"timeout": busy_timeout})
+    with suppress(OSError):  # it is there already, or SQLite will say why it cannot be
+        path.touch(mode=0o600, exist_ok=False)  # its WAL gets the same
+    engine = create_engine(
+        f"sqlite+pysqlite:///{path}", connect_args={"timeout": busy_timeout}, hide_parameters=True
+    )
     event.listen(engine, "connect", _configure)
     return engine
 
@@ -179,7 +185,9 @@ def _postgres(target: str) -> Engine:
     given = conninfo_to_dict(target)
     options: dict[str, Any] = {key: value for key, value in wanted.items() if key not in given}
     opened: Callable[[], Any] = lambda: psycopg.connect(target, **options)  # noqa: E731
-    return create_engine("postgresql+psycopg://", creator=opened, pool_pre_ping=True, pool_size=2, max_overflow=8)
+    return create_engine(
+        "postgresql+psycopg://", creator=opened, pool_pre_ping=True, pool_size=2, max_overflow=8, hide_parameters=True
+    )
 
 
 def _open(engine: Engine, name: str, patience: float) -> None:

@@ -61,6 +61,11 @@ class Spool:
         """In our files."""
         return sum(file.rows for file in self._files)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody's rows for this database are still here."""
+        return self._used() > 0
+
     def append(self, rows: Sequence[Row]) -> int:
         """Keep the rows and return how many: the first ones, as many as there is room for. They are on disk then.
         Raises OSError, with nothing kept."""

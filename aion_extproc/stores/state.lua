@@ -88,6 +88,8 @@ local function reserve()
     at = at + 2
   end
   if granted == 0 then return {0, unpack(found)} end
+  -- The answer to a late question comes too late: the request went on without it, and has ended.
+  if redis.call('EXISTS', '{aion}:d:' .. id) == 1 then return {1, unpack(found)} end
 
   local held_budgets, held_buckets, held_slots = {}, {}, {}
   at = 7
@@ -122,7 +124,7 @@ local function settle()
     local id, tokens, accounts = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
     at = at + 3
     release(id, tokens)
-    if accounts == 0 or not redis.call('SET', '{aion}:d:' .. id, '', 'NX', 'EX', ARGV[2]) then
+    if not redis.call('SET', '{aion}:d:' .. id, '', 'NX', 'EX', ARGV[2]) then
       told[#told + 1] = '0'
     else
       told[#told + 1] = '1'

@@ -40,7 +40,7 @@ from aion_extproc.stores.state import DONE_SECONDS, MOST_ORPHANS, Failure, Seed
 
 log = structlog.get_logger(__name__)
 
-_MAP_BYTES = 1 << 30  # of addresses; the file takes what is in it
+_MAP_BYTES = 8 << 30  # of addresses; the file takes what is in it
 _EPOCH = b"e"
 _PAIR, _ONE, _TIME = struct.Struct("<qq"), struct.Struct("<q"), struct.Struct(">Q")
 
@@ -54,11 +54,18 @@ class LocalState:
     nobody hears of, in seconds. `now_us`: UTC microseconds."""
 
     def __init__(self, path: Path, timeout: float, now_us: Callable[[], int] = _now_us) -> None:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._timeout_us = int(timeout * 1e6)
         self._now_us = now_us
         self._file = lmdb.open(
-            str(path), map_size=_MAP_BYTES, sync=False, metasync=False, writemap=True, max_readers=512, max_dbs=0
+            str(path),
+            map_size=_MAP_BYTES,
+            mode=0o600,
+            sync=False,
+            metasync=False,
+            writemap=True,
+            max_readers=512,
+            max_dbs=0,
         )
         self._file.reader_check()  # those who were killed while they read
 
@@ -89,7 +96,7 @@ class LocalState:
             and not any(map(bucket_wait_us, hold.buckets, backlogs))
             and all(there < one.limit for one, there in zip(hold.slots, opened, strict=True))
         )
-        if granted:
+        if granted and get(b"d" + id) is None:  # else it has ended already
             for one, (spent, reserved) in zip(hold.budgets, accounts, strict=True):
                 put(b"a" + one.account.encode(), _PAIR.pack(spent, reserved + one.amount_nano))
             for bucket, backlog in zip(hold.buckets, backlogs, strict=True):
@@ -122,7 +129,7 @@ class LocalState:
     def _settle(self, table: lmdb.Transaction, settlement: Settlement, now: int) -> Settled:
         id = settlement.id.encode()
         self._release(table, id, settlement.tokens, now)
-        if not settlement.spent or not table.put(b"d" + id, b"", overwrite=False):
+        if not table.put(b"d" + id, b"", overwrite=False):
             return Settled()
         table.put(b"y" + _TIME.pack(now) + id, b"")
         before, after = [], []

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
@@ -30,7 +31,7 @@ class RedisState:
     end nobody hears of, in seconds. StateError: the URL cannot be read. Works in a running loop, from `open` on."""
 
     def __init__(self, url: str, call_timeout: float, timeout: float) -> None:
-        self._link = RedisLink(url, call_timeout, [("SCRIPT", "LOAD", _SCRIPT)])
+        self._link = RedisLink(url, call_timeout, [("EVAL", _SAME_RUN, "0"), ("SCRIPT", "LOAD", _SCRIPT)])
         self._timeout_ms = str(int(timeout * 1000))
 
     def open(self) -> None:
@@ -102,7 +103,10 @@ class RedisState:
         self._link.ask(("EVALSHA", _SHA, "0", *arguments), told, timeout)
 
     async def epoch(self) -> str | Failure:
-        answer = await self._link.request("GET", _EPOCH)
+        try:
+            answer = await self._link.request("GET", _EPOCH)
+        except hiredis.ReplyError as error:  # it is busy with a script of somebody else's, for one
+            return _failure(error) or "unreachable"
         if answer is None:
             return "unseeded"
         return answer.decode() if isinstance(answer, bytes) else _failure(answer) or "unreachable"
@@ -111,11 +115,23 @@ class RedisState:
         mine = uuid.uuid4().hex
         if await self._link.request("EVAL", _BEGIN, "0", mine, str(_SEEDING_MS)) != 1:
             return  # it is seeded, another process is at it, or nobody is there
+        at_it = asyncio.create_task(self._at_it(mine))
         try:
-            seed = await asyncio.to_thread(make)
+            await self._write(await asyncio.to_thread(make), mine)
         except BaseException:
             await self._link.request("EVAL", _GIVE_UP, "0", mine)
             raise
+        finally:
+            at_it.cancel()
+
+    async def _at_it(self, mine: str) -> None:
+        """Keep others from seeding, for the ledger may take longer than it takes to notice that somebody has died."""
+        while True:
+            await asyncio.sleep(_SEEDING_MS / 3000)
+            with suppress(hiredis.ReplyError):
+                await self._link.request("EVAL", _GO_ON, "0", mine, str(_SEEDING_MS))
+
+    async def _write(self, seed: Seed, mine: str) -> None:
         commands: list[tuple[str, ...]] = []
         for account, spent in seed.spent.items():
             key = f"{{aion}}:a:{account}"
@@ -132,17 +148,32 @@ class RedisState:
         self._link.close()
 
 
+# A Redis that was started anew may have read an old copy of its data: what was spent since then only the ledger knows.
+# Every connection to it begins with this. Who may not ask for the run has no epoch taken away.
+_RUN = """
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or 'unknown'
+"""
+_SAME_RUN = _RUN + """
+if redis.call('GET', '{aion}:run') ~= run then redis.call('DEL', '{aion}:e') end
+return 0
+"""
 _BEGIN = """
 if redis.call('EXISTS', '{aion}:e') == 1 then return 0 end
 return redis.call('SET', '{aion}:seeding', ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+"""
+_GO_ON = """
+if redis.call('GET', '{aion}:seeding') == ARGV[1] then redis.call('PEXPIRE', '{aion}:seeding', ARGV[2]) end
+return 0
 """
 _GIVE_UP = """
 if redis.call('GET', '{aion}:seeding') == ARGV[1] then redis.call('DEL', '{aion}:seeding') end
 return 0
 """
 # Only who still has the right to seed may say that it is done.
-_FINISH = """
+_FINISH = _RUN + """
 if redis.call('GET', '{aion}:seeding') ~= ARGV[1] then return 0 end
+redis.call('SET', '{aion}:run', run)
 redis.call('SET', '{aion}:e', ARGV[1])
 redis.call('DEL', '{aion}:seeding')
 return 1

@@ -80,14 +80,19 @@ def most_tokens(request: Request, estimate: int, assumed_output: int) -> tuple[i
     `assumed_output`: where the client sets no limit.
 
     Text has a token for four characters, dense text (code, numbers) for three; what is not ASCII up to one for each
-    character, which has two bytes at least.
+    character, which has two bytes at least. Many clients write such a character as \\uXXXX: then it is two or three
+    bytes in place of six.
     """
     most_input = estimate + estimate // 3
-    if not request.raw.isascii():
-        most_input = max(most_input, len(request.raw) // 2)
+    escaped = request.raw.count(b"\\u")
+    if escaped or not request.raw.isascii():
+        most_input = max(most_input, (len(request.raw) - 3 * escaped) // 2)
     if request.endpoint in _NO_ANSWER:
         return most_input, 0
     answers = max(_whole(request.body.get("n")), _whole(request.body.get("best_of")))
+    prompts = request.body.get("prompt")
+    if isinstance(prompts, list) and not isinstance(next(iter(prompts), 0), int):  # each is answered
+        answers *= len(prompts)
     return most_input, answers * (assumed_output if request.max_tokens is None else request.max_tokens)
 
 
@@ -97,7 +102,10 @@ def _whole(value: object) -> int:
 
 _NO_ANSWER = (Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS)
 # Where the endpoints keep what is read. A member that an endpoint has no use for has nothing of it.
-_SAID = ("messages", "system", "input", "instructions", "prompt")
+_SAID = (
+    "messages", "system", "input", "instructions", "prompt",
+    "functions", "response_format", "text", "output_format", "output_config",  # schemas, which are said to the model
+)  # fmt: skip
 _ATTACHMENTS = frozenset({"image", "image_url", "input_image", "document", "file", "input_file", "input_audio"})
 
 

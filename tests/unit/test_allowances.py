@@ -99,6 +99,18 @@ def test_no_budget_is_in_the_way_of_what_is_free() -> None:
     assert found.kind == "requests"
 
 
+def test_a_limit_is_told_before_a_budget_that_may_be_met_with_less() -> None:
+    """The month's end would be no true time: in 24 seconds a cheaper model may do."""
+    when = moment(NOON)
+    hold = hold_of("id", [MONTH], [LIMITS], 7, 500, when)
+    found = denial(hold, Verdict(False, (50_000_000_000,), (0, need_us(900, 1000)), (0,)), [MONTH], when)
+    assert (found.kind, found.downgrade) == ("tokens", False)
+    assert found.retry_after == pytest.approx(24)
+    rejecting = hold_of("id", [DAY], [LIMITS], 7, 500, when)
+    found = denial(rejecting, Verdict(False, (5_000_000_000,), (0, need_us(900, 1000)), (0,)), [DAY], when)
+    assert (found.kind, found.retry_after) == ("budget", 43200)
+
+
 def test_the_headers_tell_the_limit_that_has_least_left() -> None:
     hold = hold_of("id", [], [LIMITS, Limits("tenant", "acme", 600, None, None)], 0, 100, moment(NOON))
     told = rate_headers(hold, Verdict(True, (), (0, 0, need_us(595, 600)), (0,)))

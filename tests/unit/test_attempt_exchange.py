@@ -8,17 +8,23 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from aion_extproc.accounting.facts import decode
+from aion_extproc.catalog.build import build
+from aion_extproc.config.access import TenantSettings
+from aion_extproc.config.schema import Settings
 from aion_extproc.extproc.attempt_exchange import AttemptExchange
+from aion_extproc.extproc.callers import Keyring
 from aion_extproc.extproc.chain import decode_chain
 from aion_extproc.extproc.codec import proceed_messages
 from aion_extproc.extproc.fallback_answer import decode_served
 from aion_extproc.extproc.outgoing import prepare, serving_endpoint
-from aion_extproc.extproc.policy import Policy
+from aion_extproc.extproc.policy import Policy, make_policy
 from aion_extproc.extproc.replies import Proceed, Refuse
 from aion_extproc.extproc.upstream_headers import listed
 from aion_extproc.gateway.spec import FALLBACK_CLUSTER
+from aion_extproc.stores.keys_changes import TenantEntry
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.request import parse
 from tests.property.documents import requests
@@ -28,6 +34,7 @@ from tests.property.test_screening import odd_agents
 from tests.support.configs import ANTHROPIC_KEY, OPENAI_KEY
 from tests.support.exchanges import (
     CHAT_PATH,
+    CLASSIFIER,
     MESSAGES_PATH,
     OPEN,
     body,
@@ -278,6 +285,27 @@ def test_a_model_that_is_no_longer_configured_is_refused() -> None:
     reply = later(policy_of(config), first, headers(), 2)
     assert isinstance(reply, Refuse)
     assert (reply.status, reply.metadata["refused"]) == (503, "no_such_model")
+
+
+def test_a_tenant_whose_own_key_is_gone_or_not_known_yet_gets_nobody_elses() -> None:
+    key = "sk-dev-0123456789"
+    config = providers(auth={"keys": [{"key": key, "name": "dev", "tenant": "acme"}]})
+    found = Settings.model_validate(config)
+    keyring = Keyring(version=1)
+    keyring.tenants["acme"] = TenantEntry(
+        TenantSettings(provider_keys={"anthropic": SecretStr("its-own"), "openai": SecretStr("its-own")})
+    )
+    known = make_policy(found, build(found), CLASSIFIER, keyring=keyring)
+    sent = headers(authorization=f"Bearer {key}")
+    first = proceeds(known, sent, body())
+    second = decode_chain(first.metadata["chain"]).steps[1].provider
+    reply = later(known, first, sent, 2)
+    assert isinstance(reply, Proceed)
+    assert any("its-own" in value for _, value in reply.set_headers)
+    unknown = make_policy(found, build(found), CLASSIFIER, keyring=Keyring())
+    keyring.tenants["acme"] = TenantEntry(TenantSettings(), unreadable=frozenset({second}))
+    for one in (known, unknown):
+        assert isinstance(later(one, first, sent, 2), Refuse)
 
 
 def test_nothing_of_the_text_is_in_the_metadata() -> None:

@@ -69,6 +69,7 @@ def test_a_new_address_is_a_new_cluster_and_an_old_one_is_found_again() -> None:
         ("gateway", {"usage": "ext_proc"}),
         ("gateway", {"idle_timeout": "1s"}),
         ("telemetry", {"db_path": "elsewhere.db"}),
+        ("state", {"redis_url": "redis://elsewhere"}),
     ],
 )
 def test_keys_that_take_a_restart_are_named(section: str, key: dict[str, Any]) -> None:

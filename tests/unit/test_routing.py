@@ -222,7 +222,9 @@ def test_one_request_at_a_time_tries_a_model_that_comes_back() -> None:
     wanted = Wanted("aion-auto", CHAT, 1, 10)
 
     def go(now: float) -> str:
-        return chosen(route(tables, wanted, health, now, STRATEGIES["cheapest"]))
+        name = chosen(route(tables, wanted, health, now, STRATEGIES["cheapest"]))
+        health.begin("p", name, now)
+        return name
 
     assert [go(29.0), go(30.0), go(30.1)] == ["middle", "small", "middle"]
     health.report(Observation("p", "small", True), 31.0)
