@@ -12,12 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from aion_extproc import cli_keys, cli_report
+from aion_extproc import cli_keys, cli_report, logs
 from aion_extproc.config.errors import ConfigError
 from aion_extproc.config.schema import Settings
 from aion_extproc.leaving import leave
@@ -41,14 +40,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="aion.
 @app.callback()
 def _main() -> None:
     """Routes each LLM request to the cheapest model that can do it."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    logs.configure()
 
 
 @app.command()

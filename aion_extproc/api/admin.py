@@ -37,7 +37,7 @@ from aion_extproc.api.admin_answers import (
     tenant_infos,
 )
 from aion_extproc.api.answers import RANGE_MS, Range, costs_answer, routing_answer, savings_answer
-from aion_extproc.api.errors import error_answer
+from aion_extproc.api.errors import error_answer, path_of
 from aion_extproc.api.state import ApiState
 from aion_extproc.config.access import KeyRules
 from aion_extproc.stores.database import LedgerError, outage
@@ -52,6 +52,7 @@ from aion_extproc.stores.tenants import TenantRules, TenantStore
 log = structlog.get_logger(__name__)
 
 PREFIX = "/admin"
+_MOST_BYTES = 1 << 20  # of a body
 _CONFIGURED = "is in the configuration; change it there"
 _STATUS: dict[type[AccessError], tuple[int, str]] = {
     Missing: (404, "not_found"),
@@ -84,9 +85,9 @@ async def guarded(
     """The answer of the admin API to whoever may ask it, and to nobody else."""
     wanted = deps.state().auth.admin_digest
     if wanted is None:
-        return error_answer(request, 404, f"There is nothing at {request.url.path}.", code="not_found")
+        return error_answer(request, 404, f"There is nothing at {path_of(request)}.", code="not_found")
     if _presents(request, wanted):
-        answer = await proceed(request)
+        answer = _too_large(request) or await proceed(request)
     else:
         message = "The admin secret is needed: `X-Admin-Secret: <secret>` or `Authorization: Bearer <secret>`."
         answer = error_answer(request, 401, message, code="invalid_admin_secret")
@@ -94,6 +95,16 @@ async def guarded(
         await deps.told()
     answer.headers["cache-control"] = "no-store"
     return answer
+
+
+def _too_large(request: Request) -> Response | None:
+    """The refusal of a body that is, or that nobody says is not: all of it would be in memory."""
+    length = request.headers.get("content-length")
+    if length is None and "transfer-encoding" in request.headers:
+        return error_answer(request, 411, "The body needs a Content-Length.", code="length_required")
+    if length is not None and int(length) > _MOST_BYTES:
+        return error_answer(request, 413, f"The body is larger than {_MOST_BYTES} bytes.", code="body_too_large")
+    return None
 
 
 def _presents(request: Request, wanted: str) -> bool:
@@ -114,6 +125,8 @@ def create_admin(deps: AdminDeps, version: str) -> FastAPI:
             401: "The admin secret is missing or wrong",
             404: "There is no such thing",
             409: "It is there already, or in the configuration",
+            411: "The body has no Content-Length",
+            413: "The body is larger than a mebibyte",
             422: "A value is not what it must be",
             503: "The database does not answer, or there is no master key",
         }.items()
@@ -266,14 +279,14 @@ async def _no_vault(request: Request, error: Exception) -> Response:
 
 
 async def _away(request: Request, error: Exception) -> Response:
-    log.error("admin_request_failed", path=request.url.path, error=type(error).__name__)
+    log.error("admin_request_failed", path=path_of(request), error=type(error).__name__)
     return error_answer(request, 503, "The database does not answer.", code="database_unavailable")
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     if outage(error) is not None:  # a driver's own error
         return await _away(request, error)
-    log.error("admin_request_failed", path=request.url.path, error=type(error).__name__)
+    log.error("admin_request_failed", path=path_of(request), error=type(error).__name__)
     headers = {"cache-control": "no-store"}
     return error_answer(request, 500, "The request could not be answered.", code="internal_error", headers=headers)
 
@@ -281,8 +294,8 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {
-        404: f"There is nothing at {request.url.path}.",
-        405: f"{request.method} is not possible on {request.url.path}.",
+        404: f"There is nothing at {path_of(request)}.",
+        405: f"{request.method} is not possible on {path_of(request)}.",
     }.get(error.status_code, str(error.detail))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
     headers = dict(error.headers) if error.headers else None

@@ -32,7 +32,7 @@ from aion_extproc.api.answers import (
 )
 from aion_extproc.api.backends import BackendsAnswer, backend_metrics, backends_answer
 from aion_extproc.api.callers import Callers, admit, is_restricted, usable
-from aion_extproc.api.errors import error_answer, format_of
+from aion_extproc.api.errors import error_answer, format_of, path_of
 from aion_extproc.api.models import Entry, entries, model_list, model_object
 from aion_extproc.api.scope import scope_of
 from aion_extproc.api.state import ApiState
@@ -94,9 +94,9 @@ def create_app(deps: Deps) -> FastAPI:
 
     @app.middleware("http")
     async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if is_admin(request.url.path):
+        if is_admin(path_of(request)):
             return await guarded(admin, request, proceed)
-        if needs_key(request.url.path):
+        if needs_key(path_of(request)):
             refused = admit(request, deps.state.auth, deps.callers, deps.now_ms())
             if refused is not None:
                 return refused
@@ -185,8 +185,8 @@ def needs_key(path: str) -> bool:
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {
-        404: f"There is nothing at {request.url.path}.",
-        405: f"{request.method} is not possible on {request.url.path}.",
+        404: f"There is nothing at {path_of(request)}.",
+        405: f"{request.method} is not possible on {path_of(request)}.",
     }.get(error.status_code, str(error.detail))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
     headers = dict(error.headers) if error.headers else None
@@ -202,11 +202,11 @@ async def bad_parameter(request: Request, error: Exception) -> Response:
 
 
 async def ledger_away(request: Request, error: Exception) -> Response:
-    log.error("ledger_away", path=request.url.path, reason=str(error))
+    log.error("ledger_away", path=path_of(request), reason=str(error))
     message = "The ledger cannot be read at the moment. Nothing is lost: requests are recorded, and it catches up."
     return error_answer(request, 503, message, code="ledger_unavailable", headers={"retry-after": "5"})
 
 
 async def internal_error(request: Request, error: Exception) -> Response:
-    log.error("request failed", path=request.url.path, error=repr(error))
+    log.error("request failed", path=path_of(request), error=type(error).__name__)
     return error_answer(request, 500, "The request could not be answered.", code="internal_error")

@@ -57,7 +57,7 @@ class Callers:
 def presented(request: Request) -> list[str]:
     """The keys that a request carries, as their bytes came."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    found = [token.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "")]
+    found = [token.strip() if scheme.lower() == "bearer" else "", _last(request, "x-api-key")]
     # Starlette reads headers as Latin-1; a key is meant as UTF-8.
     return [key.encode("latin-1", "replace").decode("utf-8", "surrogateescape") for key in found if key]
 
@@ -80,12 +80,17 @@ def admit(request: Request, auth: AuthState, callers: Callers, at_ms: int) -> Re
             "A valid API key is needed: `Authorization: Bearer <key>` or `x-api-key: <key>`.",
             code="invalid_api_key",
         )
-    asked = request.headers.get("x-tenant-id", "") if rules.trusted and not rules.tenant else ""
+    asked = _last(request, "x-tenant-id") if rules.trusted and not rules.tenant else ""
     if asked and not _is_name(asked):
         message = "X-Tenant-ID must be a name of at most 64 letters, digits, dots, dashes or underscores."
         return error_answer(request, 400, message, code="invalid_header", param="X-Tenant-ID")
     request.state.rules, request.state.scope = rules, _scope(rules, asked)
     return None
+
+
+def _last(request: Request, name: str) -> str:
+    """Of a header that comes twice the last value counts, as it does for the requests that go to providers."""
+    return next(reversed(request.headers.getlist(name)), "")
 
 
 def usable(request: Request, models: Iterable[ModelState]) -> tuple[ModelState, ...]:

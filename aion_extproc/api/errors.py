@@ -18,10 +18,17 @@ _ANTHROPIC_TYPES = {
 }
 
 
+def path_of(request: Request) -> str:
+    """The path that is routed by. `request.url` is made of the Host header as well: where that is no host (`a@b`, or
+    nothing) its path is another one, and whoever asks it whether a key is needed lets everybody in."""
+    path: str = request.scope["path"]
+    return path
+
+
 def format_of(request: Request) -> Format:
     """Anthropic's clients send `anthropic-version` or `x-api-key`. Outside /v1/ the shape is OpenAI's."""
     headers = request.headers
-    if request.url.path.startswith("/v1/") and ("anthropic-version" in headers or "x-api-key" in headers):
+    if path_of(request).startswith("/v1/") and ("anthropic-version" in headers or "x-api-key" in headers):
         return Format.ANTHROPIC
     return Format.OPENAI
 

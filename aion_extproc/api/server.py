@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from aion_extproc import logs
 from aion_extproc.api.app import Deps, create_app
 from aion_extproc.api.callers import Callers
 from aion_extproc.api.checks import carry
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True, help="JSON written by the supervisor")
     options = parser.parse_args(arguments)
+    logs.configure()
     try:
         state = read_state(options.state)
         target = sys.stdin.read() if state.db_path is None else str(state.db_path)

@@ -29,6 +29,7 @@ def serve(
         port=port,
         lifespan="on" if lifespan else "off",
         access_log=False,
+        log_config=None,  # as all the others
         log_level="warning",
         proxy_headers=False,
         server_header=False,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from aion_extproc.config.values import Amount, Duration, HeaderText, Name, Secret, Section, fault
+from aion_extproc.config.values import Amount, Duration, HeaderText, Name, Secret, Section, check_password, fault
 
 
 def _moment(value: object) -> datetime:
@@ -135,8 +135,10 @@ class State(Section):
     @field_validator("redis_url", mode="after")
     @classmethod
     def _known_scheme(cls, value: Any) -> Any:
-        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        url = "" if value is None else value.get_secret_value()
+        if url and not url.startswith(("redis://", "rediss://", "unix://")):
             raise fault("must begin with redis://, rediss:// (TLS) or unix://")
+        check_password(url)
         return value
 
 

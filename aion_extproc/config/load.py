@@ -28,6 +28,9 @@ Path_ = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
 _VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?::-([^}]*))?\}|(\{))", re.ASCII)
 
+# What YAML takes for the name of an alias or a tag may be a secret that begins with * or !. A token's is <…>.
+_OWN_WORDS = re.compile(r" '[^'<]{2,}'")
+
 
 def load(path: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> Settings:
     """The settings in a file. ConfigError: it cannot be read or used; the text names file, line and key."""
@@ -75,7 +78,8 @@ class _Document:
             line = mark.line + 1 if mark else 0
             flow = "${" in "".join(text.splitlines()[line - 1 : line])
             hint = '; inside { } a "${VARIABLE}" must be in quotes' if flow else ""
-            self._wrong(line, (), f"is not valid YAML: {error.problem or error.context}{hint}")
+            problem = _OWN_WORDS.sub("", str(error.problem or error.context))
+            self._wrong(line, (), f"is not valid YAML: {problem}{hint}")
             return None
         except RecursionError:
             self._wrong(0, (), "is nested too deeply")
@@ -203,6 +207,9 @@ class _Document:
             found = self.env.get(name)
             if default is not None:
                 return found or default  # an empty variable counts as unset here, as in a shell
+            if found is None and match[2] and match[0] != text:  # perhaps a $ within a secret
+                wrong("has a $ that begins no variable which is set; write ${NAME}, or $$ for a dollar sign")
+                return match[0]
             if found is None:
                 wrong(f"the environment variable {name} is not set; set it{_or_disable(at)}")
                 return match[0]

@@ -36,6 +36,7 @@ from aion_extproc.config.values import (
     Project,
     Secret,
     Section,
+    check_password,
     fault,
 )
 from aion_extproc.config.webhooks import Webhooks
@@ -233,8 +234,17 @@ class Telemetry(Section):
     @field_validator("db_url", mode="after")
     @classmethod
     def _postgres(cls, value: Any) -> Any:
-        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        url = "" if value is None else value.get_secret_value()
+        if url and not url.startswith(("postgresql://", "postgres://")):
             raise fault("must be postgresql://user:password@host:port/database")
+        check_password(url)
+        return value
+
+    @field_validator("db_path", mode="after")
+    @classmethod
+    def _no_url(cls, value: str) -> str:
+        if "://" in value:  # with a password, which a path is shown with
+            raise fault("is a URL; that of a database is db_url")
         return value
 
     @model_validator(mode="after")

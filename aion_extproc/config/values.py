@@ -137,6 +137,14 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+def check_password(url: str) -> None:
+    """Of a URL with a user before its host. With one of these characters in the password, a part of it is taken for the
+    host, and told to whoever asks where that is."""
+    user, at, rest = url.partition("://")[2].partition("?")[0].partition("@")
+    if at and ("/" in user or "@" in rest):
+        raise fault('must have "@" and "/" in a user or password written as %40 and %2F')
+
+
 def _address(value: str) -> str:
     try:
         return str(ipaddress.ip_address("127.0.0.1" if value == "localhost" else value))

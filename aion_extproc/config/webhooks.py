@@ -18,12 +18,15 @@ _SECRET_BYTES = range(24, 65)  # as Standard Webhooks has it
 
 def _url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
+    import httpx  # which sends to it; not for those who have no webhooks
+
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError:
+        host = httpx.URL(text).host  # stricter: 0177.0.0.1 is none
+    except (ValueError, httpx.InvalidURL):
         raise fault("is not a URL") from None
-    if parts.scheme not in ("https", "http") or not parts.hostname:
+    if parts.scheme not in ("https", "http") or not host:
         raise fault("must be a URL such as https://hooks.example.com/aion")
     if parts.username is not None or parts.password is not None:
         raise fault("must not have a user or a password in it; the receiver knows us by the signature")

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from aion_extproc import logs
 from aion_extproc.api.serving import serve
 from aion_extproc.demo import chat, messages
 from aion_extproc.demo.answer import BadRequest
@@ -98,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     where.add_argument("--socket", type=Path)
     where.add_argument("--port", type=int, help="on 127.0.0.1")
     options = parser.parse_args(arguments)
+    logs.configure()
     serve(app, socket=options.socket, port=options.port or 0)
 
 

@@ -49,6 +49,7 @@ from aion_extproc.extproc.http2 import (
     settings,
     unpadded,
 )
+from aion_extproc.logs import place
 
 log = structlog.get_logger(__name__)
 
@@ -383,11 +384,3 @@ class Connection:
                 # The peer need not send what is left: nobody reads it.
                 self.write(frame(RST, 0, id, number(NO_ERROR)))
             self._streams.pop(id, None)
-
-
-def place(error: BaseException) -> str:
-    """Where it was raised: function and line."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"

@@ -18,8 +18,8 @@ from aion_extproc.extproc.access_log import read_attempt, read_entry
 from aion_extproc.extproc.chain import decode_chain
 from aion_extproc.extproc.codec import metadata_text
 from aion_extproc.extproc.failed_attempts import FailedAttempts
-from aion_extproc.extproc.grpc_connection import place
 from aion_extproc.extproc.policy import Policies
+from aion_extproc.logs import place
 
 log = structlog.get_logger(__name__)
 

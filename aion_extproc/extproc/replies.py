@@ -14,9 +14,9 @@ Headers = tuple[tuple[str, str], ...]
 class Proceed:
     """Send the request on: to these clusters in order (none: where it is going), with these headers and this body."""
 
-    set_headers: Headers
+    set_headers: Headers = field(repr=False)  # a provider's key among them
     remove_headers: tuple[str, ...]
-    body: bytes
+    body: bytes = field(repr=False)
     clusters: tuple[str, ...]
     metadata: Mapping[str, str]
 

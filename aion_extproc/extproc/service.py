@@ -25,7 +25,6 @@ from aion_extproc.extproc.codec import (
 from aion_extproc.extproc.failed_attempts import Models
 from aion_extproc.extproc.fallback_answer import FALLBACK_KEY, Wish, by_fallback, decode_served
 from aion_extproc.extproc.grpc_call import INTERNAL, Call, Handler, Reply
-from aion_extproc.extproc.grpc_connection import place
 from aion_extproc.extproc.journal import Journal
 from aion_extproc.extproc.load import Load, Share
 from aion_extproc.extproc.log_sink import LogSink
@@ -43,6 +42,7 @@ from aion_extproc.gateway.spec import (
     SECOND_HEADER,
     SERVED_HEADER,
 )
+from aion_extproc.logs import place
 from aion_extproc.stores.state import Failure, State
 
 log = structlog.get_logger(__name__)

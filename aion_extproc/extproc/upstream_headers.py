@@ -12,10 +12,23 @@ from aion_extproc.wire.format import Format
 
 # What a client sends for us or for its own account, and what says who it is: none of it is the provider's business.
 _PRIVATE_HEADERS = frozenset(
-    {"authorization", "x-api-key", "api-key", "cookie", "x-tenant-id", "openai-organization", "openai-project"}
+    {
+        "authorization",
+        "proxy-authorization",
+        "x-api-key",
+        "api-key",
+        "x-admin-secret",
+        "cookie",
+        "x-tenant-id",
+        "openai-organization",
+        "openai-project",
+        "forwarded",
+        "x-forwarded-host",
+        "x-real-ip",
+    }
 )
-# The last of them would be signed together with what a cloud's key signs.
-_PRIVATE_PREFIXES: tuple[str, ...] = ("x-aion-", "x-envoy-", "x-amz-")
+# The clouds' own: they would be signed together with what a cloud's key signs, or name who pays.
+_PRIVATE_PREFIXES: tuple[str, ...] = ("x-aion-", "x-envoy-", "x-amz-", "x-goog-")
 ANTHROPIC_PREFIX = "anthropic-"  # -version, -beta, -dangerous-direct-browser-access: nothing to other providers
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aion_extproc.config.schema import Managed, Settings
 from aion_extproc.gateway.child import Child
+from aion_extproc.gateway.environment import without_secrets
 from aion_extproc.gateway.starting import StartError, check_free
 
 
@@ -23,14 +24,15 @@ class Backend:
 
 def backends(settings: Settings, demo_port: int | None) -> list[Backend]:
     """Those that the settings ask for, not started yet. StartError: one cannot be."""
-    found = []
+    found, env = [], without_secrets(settings)
     if demo_port is not None:
         command = [sys.executable, "-m", "aion_extproc.demo.upstream", "--port", str(demo_port)]
-        found.append(Backend(Child("demo", command)))
+        found.append(Backend(Child("demo", command, env=env)))
     for name, provider in settings.enabled_providers.items():
         managed = provider.managed
         if managed is not None:
-            child = Child(f"llama-server of {name}", _llama_command(name, managed, provider.models[0].id))
+            command = _llama_command(name, managed, provider.models[0].id)
+            child = Child(f"llama-server of {name}", command, env=env)
             found.append(Backend(child, f"http://127.0.0.1:{managed.port}/health", managed.ready_timeout))
     return found
 

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import IO
 
 import structlog
+
+from aion_extproc.logs import describe
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +41,10 @@ class Child:
 
     name: str
     command: Sequence[str]
-    stdin: bytes = b""
+    stdin: bytes = field(default=b"", repr=False)  # may have secrets in it
     heartbeat: bool = False
     shown: Callable[[], Callable[[bytes], bytes]] | None = None
+    env: Mapping[str, str] | None = field(default=None, repr=False)  # None: as ours
     died: Callable[[str], None] | None = None  # told the name of each process that ended without being asked
     process: subprocess.Popen[bytes] | None = None
     restarts: int = 0
@@ -125,6 +128,7 @@ class Child:
             stdout=sys.stderr if self.shown is None else subprocess.PIPE,
             stderr=None if self.shown is None else subprocess.STDOUT,
             pass_fds=inherited,
+            env=self.env,
             start_new_session=True,  # Ctrl-C goes to the supervisor alone, which knows the order
             preexec_fn=_die_with_parent,
         )
@@ -174,7 +178,7 @@ class Child:
                 try:
                     self.died(self.name)
                 except Exception as error:  # whoever listens must not end the watch
-                    log.error("listener_failed", process=self.name, error=repr(error))
+                    log.error("listener_failed", process=self.name, error=describe(error))
             if self.age > _STABLE_SECONDS:
                 backoff = FIRST_BACKOFF
             log.error("died", process=self.name, pid=process.pid, exit=code, restart_in_seconds=backoff)

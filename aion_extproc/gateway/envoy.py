@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aion_extproc.gateway.environment import without_master_keys
+
 _VALIDATE_SECONDS = 60.0
 
 
@@ -45,7 +47,8 @@ def validate(config: Mapping[str, Any]) -> None:
         path = Path(directory) / "bootstrap.json"
         path.write_text(json.dumps(config))
         command = [str(envoy), "--mode", "validate", "-c", str(path), "-l", "error"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_VALIDATE_SECONDS, check=False)
+        env = without_master_keys()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_VALIDATE_SECONDS, check=False, env=env)
     if done.returncode != 0:
         critical = re.findall(r"\[(?:critical|error)\]\[\w+\] (?:\[[^\]]*\] )?(.*)", done.stderr)
         raise EnvoyError("\n".join(dict.fromkeys(critical)) or done.stderr.strip() or "Envoy gave no reason")

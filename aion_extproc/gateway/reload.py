@@ -21,7 +21,6 @@ from aion_extproc.catalog.build import build
 from aion_extproc.config.errors import ConfigError
 from aion_extproc.config.schema import Settings
 from aion_extproc.extproc.assignment import Generation
-from aion_extproc.extproc.grpc_connection import place
 from aion_extproc.gateway.bootstrap import render_bootstrap, render_clusters, render_listeners, render_routes
 from aion_extproc.gateway.config_file import ConfigFile
 from aion_extproc.gateway.envoy import EnvoyError, validate
@@ -30,6 +29,7 @@ from aion_extproc.gateway.files import Files, write_json
 from aion_extproc.gateway.generation import following, needs_restart, spec_of
 from aion_extproc.gateway.spec import Spec, Upstream
 from aion_extproc.gateway.workers import WorkerError, Workers
+from aion_extproc.logs import place
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +62,7 @@ class _Target:
     """What is wanted: so many workers of this epoch. A new epoch means that all are replaced."""
 
     epoch: int
-    stdin: bytes
+    stdin: bytes = field(repr=False)
     count: int
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -131,6 +132,14 @@ def test_the_admin_api_is_no_business_of_callers(gateway: Gateway) -> None:
     assert not [row for row in gateway.rows() if "admin" in row.path]
 
 
+@pytest.mark.parametrize("host", ["a@b", "[", ""])
+def test_no_host_that_a_client_names_leads_past_the_guards(gateway: Gateway, host: str) -> None:
+    for path in ("/admin/keys", "/aion/v1/metrics/costs", "/v1/models"):
+        with socket.create_connection(("127.0.0.1", gateway.port), 10) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            assert connection.makefile("rb").readline().split()[1] == b"401"
+
+
 def test_without_a_secret_there_is_no_admin_api_and_a_reload_may_change_that(
     tmp_path: Path, upstream: Upstream
 ) -> None:
@@ -169,6 +178,9 @@ def test_secrets_are_nowhere(gateway: Gateway) -> None:
     files = [path for path in gateway.run_dir.rglob("*") if path.is_file()]
     files += list(gateway.directory.glob("aion.db*"))
     assert len(files) > 5
+    private = [*gateway.directory.glob("aion.db*"), *(gateway.run_dir / "state").iterdir()]
+    assert {path.name for path in private} == {"aion.db", "aion.db-wal", "aion.db-shm", "data.mdb", "lock.mdb"}
+    assert not [path for path in private if path.stat().st_mode & 0o077]
     shown |= {str(path): path.read_bytes().decode("latin-1") for path in files}
     found = [(where, secret) for where, text in shown.items() for secret in secrets if secret in text]
     assert found == []

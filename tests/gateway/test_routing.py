@@ -109,6 +109,13 @@ def test_the_provider_gets_its_own_key_and_nothing_of_the_clients(gateway: Gatew
         "/v1/chat/completions",
         chat("hello"),
         authorization="Bearer client-key",
+        proxy_authorization="Basic client-key",
+        x_goog_api_key="client-key",
+        x_goog_user_project="who-pays",
+        x_admin_secret="client-key",
+        x_real_ip="192.0.2.1",
+        forwarded="for=192.0.2.1",
+        x_forwarded_host="client.example",
         cookie="session=1",
         x_aion_priority="bulk",
         x_tenant_id="t",
@@ -124,8 +131,9 @@ def test_the_provider_gets_its_own_key_and_nothing_of_the_clients(gateway: Gatew
     assert received.header("host") == f"127.0.0.1:{provider.port}"
     assert received.header("accept-encoding") == "identity"
     names = {name for name, _ in received.headers}
-    assert not {name for name in names if name.startswith(("x-aion", "x-envoy", "x-forwarded"))}
-    assert not names & {"cookie", "x-tenant-id", "x-api-key"}
+    assert not {name for name in names if name.startswith(("x-aion", "x-envoy", "x-forwarded", "x-goog"))}
+    assert not names & {"cookie", "x-tenant-id", "x-api-key", "forwarded", "x-real-ip"}
+    assert "client-key" not in str(received.headers)
     gateway.post("/v1/messages", chat("hello", max_tokens=5), x_api_key="client-key")
     assert provider.last.header("x-api-key") == ANTHROPIC_KEY
     assert provider.last.header("anthropic-version") == "2023-06-01"

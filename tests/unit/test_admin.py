@@ -359,5 +359,18 @@ def test_the_document_needs_the_secret_and_names_both_ways_to_present_it(admin: 
     document = admin.get("/openapi.json")
     assert {one["type"] for one in document["components"]["securitySchemes"].values()} == {"apiKey", "http"}
     operation = document["paths"]["/keys"]["post"]
-    assert set(operation["responses"]) == {"201", "400", "401", "404", "409", "422", "503"}
+    assert set(operation["responses"]) == {"201", "400", "401", "404", "409", "411", "413", "422", "503"}
     assert "admin" not in admin.client.get("/aion/openapi.json", headers={"x-api-key": "sk-configured"}).text
+
+
+def test_a_body_may_have_a_mebibyte_and_says_how_long_it_is(admin: Admin) -> None:
+    named = {"X-Admin-Secret": ADMIN, "content-type": "application/json"}
+    body = json.dumps({"name": "ci"}).encode()
+
+    def posted(content: bytes | Iterator[bytes]) -> tuple[int, str]:
+        answer = admin.client.post("/admin/keys", content=content, headers=named)
+        return answer.status_code, str(answer.json().get("error", {}).get("code"))
+
+    assert posted(body.ljust((1 << 20) + 1)) == (413, "body_too_large")
+    assert posted(iter([body])) == (411, "length_required")
+    assert posted(body.ljust(1 << 20)) == (201, "None")

@@ -106,6 +106,14 @@ def test_health_and_hello_need_no_key(locked_api: Api) -> None:
     assert locked_api.http.get("/metrics").status_code == 200
 
 
+@pytest.mark.parametrize("host", ["", "a@b", "[", "x/health?", "x:y"])
+@pytest.mark.parametrize("path", ["/v1/models", PATHS[0], "/admin/keys"])
+def test_no_host_that_a_client_names_opens_a_path(locked_api: Api, path: str, host: str) -> None:
+    answer = locked_api.http.get(path, headers={"host": host})
+    assert answer.status_code == (404 if path.startswith("/admin") else 401)
+    assert str(locked_api.socket) not in answer.text
+
+
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/qwen", *PATHS, "/aion/openapi.json", "/aion/nothing"])
 def test_the_rest_needs_a_key(locked_api: Api, path: str) -> None:
     http = locked_api.http

@@ -232,6 +232,45 @@ def test_a_secret_shows_in_no_error_repr_or_dump(secret: str, spoiled: str) -> N
         assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["*S3CR3T", "!S3CR3T!x", "&a *S3CR3T", '"a$S3CR3T"', "!<S3CR3T", "%S3CR3T"],
+)
+def test_a_secret_that_yaml_takes_for_something_else_is_not_quoted(written: str) -> None:
+    (error, *_) = errors(f"auth: {{admin_secret: {written}}}\n")
+    assert "S3CR3T" not in error
+    assert error.startswith("aion.yaml:1: ")
+
+
+@pytest.mark.parametrize(
+    ("section", "url"),
+    [
+        ("state: {redis_url: '%s'}", "redis://:S3@CR3T@host:6379"),
+        ("state: {redis_url: '%s'}", "redis://:1/S3CR3T@host"),
+        ("telemetry: {db_url: '%s'}", "postgresql://user:S3@CR3T@host/db"),
+        ("telemetry: {db_url: '%s'}", "postgresql://user:S3/CR3T@host/db"),
+        ("telemetry: {db_path: '%s'}", "postgresql://user:S3CR3T@host/db"),
+    ],
+)
+def test_a_url_whose_password_would_end_up_in_a_name_is_refused(section: str, url: str) -> None:
+    (error,) = errors(section % url)
+    assert "CR3T" not in error
+    assert "%40 and %2F" in error or "db_url" in error
+
+
+@pytest.mark.parametrize("host", ["0177.0.0.1", "[::1", "host:99999", "xn--"])
+def test_a_webhook_that_nothing_could_be_sent_to_is_refused(host: str) -> None:
+    found = errors(f"webhooks: [{{url: 'https://{host}/S3CR3T', secret: x}}]")
+    assert "aion.yaml:1: webhooks[0].url: is not a URL" in found
+
+
+@pytest.mark.parametrize("url", ["redis://host/1", "redis://u:p%40%2F@host:1/2?x=a@b/c", "unix:///run/redis.sock"])
+def test_other_urls_are_taken(url: str) -> None:
+    found = loads(f"state: {{redis_url: '{url}'}}", "x", {}).state.redis_url
+    assert found is not None
+    assert found.get_secret_value() == url
+
+
 # --- anything
 
 

@@ -83,6 +83,15 @@ def test_a_tenant_that_is_no_name_is_refused() -> None:
         assert refused(known, x_api_key="sk-ci", x_tenant_id=tenant) == (400, "invalid_header")
 
 
+def test_of_a_header_that_comes_twice_the_last_counts() -> None:
+    """As for requests to models: what a proxy has added stands behind what its client wrote."""
+    known = auth({"name": "ci", "trusted": True})
+    twice = [(b"x-api-key", b"wrong"), (b"x-api-key", b"sk-ci"), (b"x-tenant-id", b"a"), (b"x-tenant-id", b"b")]
+    asked = Request({"type": "http", "method": "GET", "path": "/v1/models", "headers": twice})
+    assert admit(asked, known, Callers(known), NOW_MS) is None
+    assert asked.state.scope == Scope(tenant="b")
+
+
 def test_either_header_will_do_and_a_wrong_one_does_no_harm() -> None:
     known = auth({"name": "ci"}, {"name": "other"})
     for headers in (

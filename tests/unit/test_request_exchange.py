@@ -228,6 +228,7 @@ def test_a_body_that_grows_over_the_limit_is_refused_where_it_does() -> None:
     "more",
     [
         {"authorization": f"Bearer {CLIENT_KEY}"},
+        {"authorization": "Bearer ", "x-api-key": CLIENT_KEY},
         {"authorization": f"bearer  {CLIENT_KEY}"},
         {"x-api-key": CLIENT_KEY},
         {"authorization": "Bearer other", "x-api-key": CLIENT_KEY},
