@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -69,4 +68,4 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with running(tmp_path_factory.mktemp("demo"), None) as gateway:
         if "DEMO" not in gateway.log:
             pytest.skip(f"NOT TESTED: a local model server runs on this machine, so there is no demo:\n{gateway.log}")
-        yield replace(gateway, directory=gateway.directory / "data")  # its ledger is where a user's would be
+        yield gateway

@@ -144,8 +144,9 @@ def running(
     directory.mkdir(parents=True, exist_ok=True)
     port, admin_port = free_ports(2)
     command = [sys.executable, "-m", "aion_extproc.cli", "up", "--port", str(port), "--admin-port", str(admin_port)]
-    target = str(directory / "aion.db")
+    target = str(directory / "data" / "aion.db")  # where it is without a configuration
     if config is not None:
+        target = str(directory / "aion.db")
         telemetry = {"db_path": target, "flush_interval": "100ms"}
         path = directory / "aion.yaml"
         written = {"telemetry": telemetry, **config}

@@ -249,6 +249,18 @@ def test_a_refusal_knows_whose_request_it_was() -> None:
     assert (found.key_name, found.tenant, found.asked_model, found.stream) == ("ci", "acme", "gpt-smol", True)
 
 
+def test_requests_with_tags_of_their_own_share_the_rest_of_what_is_known_of_a_key() -> None:
+    rules = {"key": CLIENT_KEY, "name": "ci", "trusted": True, "models": ["gpt-small"], "tags": ["b"]}
+    callers = policy(auth={"keys": [rules]}).callers
+    plain, *tagged = (callers.find(CLIENT_KEY, {"x-aion-tags": tags}, 0.0) for tags in ("", "a", "c,b,a"))
+    assert plain is not None
+    assert plain.forbidden
+    assert plain.tags == "b"
+    found = [caller for caller in tagged if caller is not None]
+    assert [caller.tags for caller in found] == ["a,b", "a,b,c"]
+    assert all(caller.forbidden is plain.forbidden for caller in found)
+
+
 # What is sent on
 
 
