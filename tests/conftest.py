@@ -4,8 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Postgres, postgres
+
+# How long an example takes is the machine's affair.
+settings.register_profile("aion", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("aion")
 
 
 @pytest.fixture(scope="session")
