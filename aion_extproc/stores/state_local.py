@@ -40,7 +40,7 @@ from aion_extproc.stores.state import DONE_SECONDS, MOST_ORPHANS, Failure, Seed
 
 log = structlog.get_logger(__name__)
 
-_MAP_BYTES = 8 << 30  # of addresses; the file takes what is in it
+_MAP_BYTES = 8 << 30  # of addresses; the file has only what is in it
 _EPOCH = b"e"
 _PAIR, _ONE, _TIME = struct.Struct("<qq"), struct.Struct("<q"), struct.Struct(">Q")
 
@@ -63,7 +63,6 @@ class LocalState:
             mode=0o600,
             sync=False,
             metasync=False,
-            writemap=True,
             max_readers=512,
             max_dbs=0,
         )
