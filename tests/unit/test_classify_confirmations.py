@@ -116,7 +116,11 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert once == " ".join(once.split())
 
 
-@given(st.sampled_from(sorted(PHRASES)), st.sampled_from(["", "!", " ...", ", please", " please.", "\n"]))
+# Nobody says please after a picture.
+WORDS = sorted(phrase for phrase in PHRASES if any(letter.isalpha() for letter in phrase))
+
+
+@given(st.sampled_from(WORDS), st.sampled_from(["", "!", " ...", ", please", " please.", "\n"]))
 def test_case_and_punctuation_do_not_matter(phrase: str, after: str) -> None:
     said = phrase.upper() + after
     assert is_confirmation(said) or len(said) > 60 or phrase.upper().lower() != phrase
