@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from aion_extproc.events.webhooks import Webhooks
+from aion_extproc.extproc.budget_events import SPENT, BudgetEvents
 from aion_extproc.extproc.failed_attempts import FAILED
 from aion_extproc.extproc.journal import REPLAY
 from aion_extproc.extproc.logs import HEALTH_METHOD, LOGS_METHOD, Check, Logs
 from aion_extproc.extproc.process import Parts, Serving, main
-from aion_extproc.extproc.warnings import SPENT, Warnings
 from aion_extproc.stores.retention import keep
 
 # Seconds after the start at which workers are asked for what they kept: Envoy may find us some seconds late, and what
@@ -34,9 +34,9 @@ async def serve(parts: Parts, beat: Callable[[], None]) -> None:
     parts.bus.subscribe(FAILED, failed)
     policies = parts.policies
     webhooks = Webhooks(parts.settings.webhooks, lambda result: parts.metrics.webhook_deliveries.labels(result).inc())
-    warnings = Warnings(lambda scope, name: policies.current.callers.budgets(scope, name), webhooks.emit)
-    parts.warnings = warnings
-    parts.bus.subscribe(SPENT, lambda news: warnings.spent(news["account"], news["before"], news["after"]))
+    events = BudgetEvents(lambda scope, name: policies.current.callers.budgets(scope, name), webhooks.emit)
+    parts.budget_events = events
+    parts.bus.subscribe(SPENT, lambda news: events.spent(news["account"], news["before"], news["after"]))
     logs = Logs(parts.sink.message)
     handlers = {LOGS_METHOD: logs.open, HEALTH_METHOD: lambda reply, _: Check(reply, True)}
     serving = Serving(parts, handlers, logs.leave, beat)

@@ -27,6 +27,7 @@ from aion_extproc.accounting.metrics import Metrics, name_process
 from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.classify.classifier import Classifier
 from aion_extproc.extproc.assignment import Assignment, load_assignment
+from aion_extproc.extproc.budget_events import SPENT, BudgetEvents
 from aion_extproc.extproc.bus import Bus
 from aion_extproc.extproc.callers import Keyring
 from aion_extproc.extproc.failed_attempts import FailedAttempts
@@ -39,7 +40,6 @@ from aion_extproc.extproc.service import MESSAGE_LIMIT
 from aion_extproc.extproc.settling import Settler
 from aion_extproc.extproc.shared_health import SharedHealth
 from aion_extproc.extproc.shared_sessions import BATCH_SECONDS, share_sessions
-from aion_extproc.extproc.warnings import SPENT, Warnings
 from aion_extproc.leaving import leave
 from aion_extproc.stores.keys_changes import NEWS
 from aion_extproc.stores.keys_follow import KeyDatabase
@@ -96,7 +96,7 @@ class Parts:
         if any(not one.callers.open or one.model_limits for one in known.values()):
             self.state = open_state(settings.state, socket.with_name("state"))
             self.settler = Settler(self.state, self.ledger, self.metrics, self._spent, lambda: spool.waiting)
-        self.warnings: Warnings | None = None  # told of what is spent and refused
+        self.budget_events: BudgetEvents | None = None  # told of what is spent and refused
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed = FailedAttempts(self.health.observed)
         self.sink = LogSink(self.policies, self._ended, self.failed)
@@ -108,8 +108,8 @@ class Parts:
                 self.health.observed(seen)
             learn(self.policies.current, row, facts, time.monotonic())
             self.metrics.observe(row)
-            if facts.denied and self.warnings is not None:
-                self.warnings.refused(facts.denied)
+            if facts.denied and self.budget_events is not None:
+                self.budget_events.refused(facts.denied)
         else:
             self.metrics.failed_attempt(row)
         self.put(row)
@@ -121,8 +121,8 @@ class Parts:
             self.settler.ended(row)
 
     def _spent(self, account: str, before: int, after: int) -> None:
-        if self.warnings is not None:
-            self.warnings.spent(account, before, after)
+        if self.budget_events is not None:
+            self.budget_events.spent(account, before, after)
         else:  # a worker's replay; the ledger's process knows whom to tell
             self.bus.publish(SPENT, {"account": account, "before": before, "after": after})
 

@@ -13,12 +13,12 @@ from aion_extproc.accounting.row import LedgerRow
 from aion_extproc.accounting.usage import Usage
 from aion_extproc.catalog.build import build
 from aion_extproc.config.schema import Settings
+from aion_extproc.extproc.budget_events import BudgetEvents
 from aion_extproc.extproc.callers import Keyring
 from aion_extproc.extproc.policy import Policy, make_policy
 from aion_extproc.extproc.replies import Proceed, Refuse, Reserve
 from aion_extproc.extproc.request_exchange import RequestExchange
 from aion_extproc.extproc.settling import settlement_of
-from aion_extproc.extproc.warnings import Warnings
 from aion_extproc.routing.health import Observation
 from tests.support.exchanges import (
     CLASSIFIER,
@@ -269,12 +269,12 @@ def test_a_body_that_comes_after_midnight_is_held_where_it_will_be_charged() -> 
 def test_a_warning_is_told_once_for_each_threshold() -> None:
     found = keyed({"warn_at": [50, 80, 100]}).callers
     events: list[Any] = []
-    warnings = Warnings(found.budgets, events.append)
+    told = BudgetEvents(found.budgets, events.append)
     at = 0
     for cost in (400, 99, 1, 299, 1, 199, 2, 500):
-        warnings.spent("key:dev:20261122", at * 1_000_000, (at + cost) * 1_000_000)
-        warnings.spent("key:dev:202611", at * 1_000_000, (at + cost) * 1_000_000)  # it has no budget of a month
-        warnings.spent("key:other:20261122", at * 1_000_000, (at + cost) * 1_000_000)
+        told.spent("key:dev:20261122", at * 1_000_000, (at + cost) * 1_000_000)
+        told.spent("key:dev:202611", at * 1_000_000, (at + cost) * 1_000_000)  # it has no budget of a month
+        told.spent("key:other:20261122", at * 1_000_000, (at + cost) * 1_000_000)
         at += cost
     assert [(event["type"], event["data"]["percent"]) for event in events] == [
         ("budget.warning", 50),

@@ -34,6 +34,13 @@ def row(id: str, cost: int) -> LedgerRow:
     return LedgerRow(id, int(time.time() * 1000), "served", 200, key_name="dev", cost_nano=cost)
 
 
+async def connected(redis: RedisServer) -> RedisState:
+    state = RedisState(redis.url, 2, 60)
+    state.open()
+    assert await state.connected(10)
+    return state
+
+
 async def until(look: object, seconds: float = 10) -> None:
     assert callable(look)
     async with asyncio.timeout(seconds):
@@ -52,9 +59,7 @@ def test_a_store_that_lost_its_data_gets_all_of_it_back_once(redis: RedisServer,
         return int(redis.command("HGET", name, "s").strip() or 0)
 
     async def play() -> None:
-        state = RedisState(redis.url, 2, 60)
-        state.open()
-        assert await state.connected(10)
+        state = await connected(redis)
         settler = Settler(state, ledger, metrics)
         await settler.look()
         for number, cost in enumerate((100, 20, 3)):
@@ -78,9 +83,7 @@ def test_who_cannot_read_the_ledger_seeds_nothing(redis: RedisServer, tmp_path: 
     ledger = Ledger("postgresql://nobody:secret-4711@127.0.0.1:1/none", wait=False)
 
     async def play() -> None:
-        state = RedisState(redis.url, 2, 60)
-        state.open()
-        assert await state.connected(10)
+        state = await connected(redis)
         settler = Settler(state, ledger, Metrics((), (), CollectorRegistry()))
         await settler.look()
         assert await state.epoch() == "unseeded"
@@ -98,9 +101,7 @@ def test_what_was_settled_releases_what_was_held(redis: RedisServer, tmp_path: P
     name = account("key", "dev", moment(time.time()).day)
 
     async def play() -> None:
-        state = RedisState(redis.url, 2, 60)
-        state.open()
-        assert await state.connected(10)
+        state = await connected(redis)
         told: list[tuple[str, int, int]] = []
         settler = Settler(
             state, Ledger(tmp_path / "aion.db"), Metrics((), (), CollectorRegistry()), lambda *one: told.append(one)
@@ -269,9 +270,7 @@ def test_rows_on_disk_come_before_a_seed(redis: RedisServer, tmp_path: Path) -> 
     on_disk = [True]
 
     async def play() -> None:
-        state = RedisState(redis.url, 2, 60)
-        state.open()
-        assert await state.connected(10)
+        state = await connected(redis)
         ledger = Ledger(tmp_path / "aion.db")
         settler = Settler(state, ledger, Metrics((), (), CollectorRegistry()), spooled=lambda: on_disk[0])
         await settler.look()
@@ -290,9 +289,7 @@ def test_a_new_process_tells_what_its_predecessor_may_not_have_told(redis: Redis
     name = account("key", "dev", moment(time.time()).day)
 
     async def play() -> None:
-        state = RedisState(redis.url, 2, 60)
-        state.open()
-        assert await state.connected(10)
+        state = await connected(redis)
         ledger = Ledger(tmp_path / "aion.db")
         await Settler(state, ledger, Metrics((), (), CollectorRegistry())).look()
         state.reserve(Hold("untold", (BudgetHold(name, 1000, 90),)), lambda _: None)
@@ -314,9 +311,7 @@ def test_a_question_that_comes_after_the_end_holds_nothing(redis: RedisServer, t
     name = account("key", "dev", moment(time.time()).day)
 
     async def play() -> None:
-        state = RedisState(redis.url, 2, 60)
-        state.open()
-        assert await state.connected(10)
+        state = await connected(redis)
         await Settler(state, Ledger(tmp_path / "aion.db"), Metrics((), (), CollectorRegistry())).look()
         answers: list[object] = []
         state.settle([Settlement("1")], answers.append)

@@ -12,7 +12,7 @@ SPENT = "spent"  # the kind of news by which a worker tells: {"account", "before
 _MOST_REMEMBERED = 10_000
 
 
-class Warnings:
+class BudgetEvents:
     """`budgets` knows those of a key, tenant or service by its name; `emit` is told the events.
 
     A budget is exhausted when it is spent, or when a request is refused because what is left cannot hold it: whatever
