@@ -14,14 +14,15 @@ from aion_extproc.wire.format import Format
 
 STANDARD = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
 _SAME = {"fast": "priority"}  # OpenAI's two words for one tier
-_USUAL = {"speed": "standard", "inference_geo": "global"}
+_CHOICES = ("speed", "inference_geo")
+_USUAL = STANDARD | {"global", "not_available"}
 _LONGEST = 32
 
 
 def asked_tier(body: Mapping[str, Any], format: Format) -> str:
     """The tier that a request asks for."""
     if format is Format.ANTHROPIC:
-        return _joined("", {key: body.get(key) for key in _USUAL})
+        return _joined("", {key: body.get(key) for key in _CHOICES})
     return _named(body.get("service_tier"))
 
 
@@ -36,13 +37,13 @@ def served_tier(fields: Mapping[str, Any], format: Format, asked: str = "") -> s
         return _named(fields["service_tier"])
     parts = asked.split("+")
     said = {"speed": "fast" if "fast" in parts else None, "inference_geo": "us" if "us" in parts else None}
-    said |= {key: fields[key] for key in _USUAL if isinstance(fields.get(key), str)}
+    said |= {key: fields[key] for key in _CHOICES if isinstance(fields.get(key), str)}
     return _joined(_named(fields["service_tier"]), said)
 
 
 def _joined(tier: str, said: Mapping[str, Any]) -> str:
-    parts = [value for key, usual in _USUAL.items() if isinstance(value := said[key], str) and value != usual]
-    return "+".join(part[:_LONGEST] for part in (tier, *parts) if part not in ("", "not_available"))
+    parts = (tier, *(value for key in _CHOICES if isinstance(value := said[key], str)))
+    return "+".join(part[:_LONGEST] for part in parts if part not in _USUAL)
 
 
 def _named(value: object) -> str:

@@ -15,7 +15,7 @@ from aion_extproc.wire.service_tier import STANDARD, asked_tier, served_tier
 
 OPENAI, ANTHROPIC = Format.OPENAI, Format.ANTHROPIC
 ANY = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([*STANDARD, "flex", "fast", "us"]),
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([*sorted(STANDARD), "flex", "fast", "us"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=4,
 )
@@ -38,6 +38,7 @@ FIELDS = st.dictionaries(st.sampled_from(["service_tier", "speed", "inference_ge
         (ANTHROPIC, {"service_tier": "auto"}, ""),
         (ANTHROPIC, {"service_tier": "standard_only"}, ""),
         (ANTHROPIC, {"speed": "standard", "inference_geo": "global"}, ""),
+        (ANTHROPIC, {"speed": "default"}, ""),
         (ANTHROPIC, {"speed": "fast"}, "fast"),
         (ANTHROPIC, {"inference_geo": "us"}, "us"),
         (ANTHROPIC, {"speed": "fast", "inference_geo": "us"}, "fast+us"),
