@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aion_extproc import cli_keys, cli_report, logs
+from aion_extproc import cli_bench, cli_calibrate, cli_eval, cli_keys, cli_report, logs
 from aion_extproc.config.errors import ConfigError
 from aion_extproc.config.schema import Settings
 from aion_extproc.leaving import leave
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(cli_keys.keys, name="keys")
 app.add_typer(cli_keys.tenants, name="tenants")
+app.add_typer(cli_bench.bench, name="bench")
 app.command()(cli_report.report)
+app.command("eval")(cli_eval.evaluate)
+app.command()(cli_calibrate.calibrate)
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
