@@ -180,6 +180,7 @@ def test_a_database_that_was_made_anew_gets_its_tables(ledger: Ledger) -> None:
 WRITES = """
 import asyncio, sys
 from pathlib import Path
+from aion_extproc import logs
 from aion_extproc.stores.ledger import Ledger
 from aion_extproc.stores.spool import Spool
 from aion_extproc.stores.writer import LedgerWriter
@@ -196,6 +197,7 @@ async def main(url, directory, who):
         if not writer._queue and not writer._batch:
             print(number, flush=True)
 
+logs.configure()  # to standard error; standard output has the numbers
 asyncio.run(main(*sys.argv[1:]))
 """
 
