@@ -9,8 +9,8 @@ model sees what another one has cached. Nothing below MINIMUM tokens is cached. 
     automatic   all others: every beginning, in steps of STEP tokens, without being asked. A write is billed only where
                 the catalogue has a price for it.
 
-Lifetime, minimum and lookback are what the providers document (some models have a minimum of 2,048 or 4,096, which a
-session of an agent passes with its first request, and a single prompt never reaches). Real caches also lose entries
+Lifetime, minimum and lookback are what the providers document (some models have a minimum of 2,048 or 4,096: for
+the latter the first steps of the session here would not be cached). Real caches also lose entries
 under load and forget none on the second; here they are exact.
 """
 

@@ -26,6 +26,10 @@ from aion_extproc.wire.request import parse
 FOLDER = Path(next(iter(training.__path__)))
 TURNS = load(FOLDER / "turns.jsonl")
 LANGUAGES = {"en", "es", "fr", "de", "pt", "it", "zh", "ja", "ko", "ru", "ar", "nl", "pl", "tr"}
+ALL_TURNS = (
+    *("turns.jsonl", "turns_more.jsonl", "turns_languages.jsonl", "confirmations.jsonl"),
+    "unseen/turns.jsonl",
+)
 LINE: Mapping[str, object] = {
     "id": "turn-001", "kind": "git", "tier": 1, "task": "agentic", "lang": "en", "scene": "codex", "said": "push it",
 }  # fmt: skip
@@ -64,6 +68,14 @@ def test_every_turn_is_there_once_and_is_not_a_known_prompt() -> None:
     others = [turn.said.strip().lower() for turn in TURNS if turn.kind != "confirmation"]
     assert unique(others)
     assert PROMPTS.isdisjoint(others)
+
+
+def test_no_turn_of_any_writer_is_another_ones() -> None:
+    everything = [turn for name in ALL_TURNS for turn in load(FOLDER / name)]
+    assert unique(turn.id for turn in everything)
+    words = [turn.said.strip().lower() for turn in everything if not turn.proposal and turn.kind != "confirmation"]
+    assert unique(words)
+    assert {turn.lang for turn in everything} <= LANGUAGES
 
 
 def test_the_tiers_and_languages_have_their_shares() -> None:
