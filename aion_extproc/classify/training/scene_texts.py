@@ -182,6 +182,25 @@ RESULTS: Final = (
     "On branch feature/export\nYour branch is up to date with its remote.\nnothing to commit, working tree clean\n",
     "(no output)",
 )
+# What people paste below what they ask.
+PASTED: Final = (
+    "Traceback (most recent call last):\n  File \"app/orders/service.py\", line 88, in refund\n    raise "
+    "RefundTooLarge(order.id)\napp.errors.RefundTooLarge: 4711",
+    "2026-03-04 11:02:17,120 INFO worker-3 job 9912 done in 41 ms\n2026-03-04 11:02:17,377 WARN worker-1 retry 2 of 5\n"
+    "2026-03-04 11:02:18,004 ERROR worker-1 upstream: connection refused\n2026-03-04 11:02:18,240 INFO worker-2 idle\n"
+    "2026-03-04 11:02:19,007 INFO worker-3 job 9913 done in 38 ms",
+    "Exception in thread \"main\" java.lang.NullPointerException: cart\n\tat shop.Cart.total(Cart.java:41)\n"
+    "\tat shop.Checkout.run(Checkout.java:97)\n\tat shop.Main.main(Main.java:12)",
+    "@@ -14,6 +14,8 @@ def total(lines):\n     amount = Money(0)\n     for line in lines:\n"
+    "-        amount += line.amount\n+        if line.active:\n+            amount += line.amount\n     return amount",
+    "```python\ndef total(lines):\n    return sum(line.amount for line in lines)\n```",
+    "export function useSession() {\n  const [session, setSession] = useState(null);\n  useEffect(() => {\n"
+    "    load().then(setSession);\n  }, []);\n  return session;\n}",
+    "{\n  \"id\": 4711,\n  \"status\": \"open\",\n  \"lines\": [\n    {\"sku\": \"A-1\", \"count\": 2}\n  ]\n}",
+    "npm ERR! code ELIFECYCLE\nnpm ERR! errno 1\nnpm ERR! shop@1.4.0 build: `vite build`\nnpm ERR! Exit status 1",
+    "10.0.0.7 - - [04/Mar/2026:11:02:17 +0000] \"GET /cart HTTP/1.1\" 200 512\n10.0.0.9 - - [04/Mar/2026:11:02:18 "
+    "+0000] \"POST /pay HTTP/1.1\" 502 157\n10.0.0.7 - - [04/Mar/2026:11:02:19 +0000] \"GET /cart HTTP/1.1\" 200 512",
+)
 REMINDERS: Final = (
     "Context for this session, which may or may not matter for the request:\n# Project notes\nThe backend is in src, "
     "the web client in web. Run `make check` before a commit. Do not refactor generated code. Decisions are recorded "
