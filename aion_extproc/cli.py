@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aion_extproc import cli_bench, cli_calibrate, cli_eval, cli_keys, cli_report, logs
+from aion_extproc import cli_bench, cli_calibrate, cli_eval, cli_keys, cli_report, cli_train, logs
 from aion_extproc.config.errors import ConfigError
 from aion_extproc.config.schema import Settings
 from aion_extproc.leaving import leave
@@ -29,6 +29,7 @@ app.add_typer(cli_keys.keys, name="keys")
 app.add_typer(cli_keys.tenants, name="tenants")
 app.add_typer(cli_bench.bench, name="bench")
 app.command()(cli_report.report)
+app.command()(cli_train.train)
 app.command("eval")(cli_eval.evaluate)
 app.command()(cli_calibrate.calibrate)
 out = Console(highlight=False, soft_wrap=True)
@@ -172,12 +173,9 @@ def classify(
 ) -> None:
     """Score requests: {"id", "prompt"} or {"id", "format", "body"} a line."""
     from aion_extproc.classify.batch import classify_lines
-    from aion_extproc.classify.classification import Thresholds
 
-    thresholds = Thresholds()
-    if config is not None:
-        wanted = _settings(config, "").routing.classifier
-        thresholds = Thresholds(wanted.tier1_threshold, wanted.tier2_threshold)
+    settings = None if config is None else _settings(config, "")
+    classifier, thresholds = cli_eval.classifier_of(settings), cli_eval.thresholds_of(settings)
     with ExitStack() as files:
         try:
             source = sys.stdin.buffer if input == "-" else files.enter_context(open(input, "rb"))
@@ -185,7 +183,7 @@ def classify(
         except OSError as error:
             err.print(f"[red]aion:[/] {error.filename}: {error.strerror}")
             raise typer.Exit(2) from None
-        bad = classify_lines(source, target, lambda text: err.print(text, markup=False), thresholds)
+        bad = classify_lines(source, target, lambda text: err.print(text, markup=False), classifier, thresholds)
     if bad:
         raise typer.Exit(1)
 

@@ -16,6 +16,7 @@ from aion_extproc.cli_eval import (
     ConfigOption,
     JsonOption,
     PlotOption,
+    classifier_of,
     drawn,
     err,
     print_json,
@@ -60,7 +61,7 @@ def calibrate(
         raise typer.BadParameter("must be two or three models, from weak to strong: a,b,c", param_hint="--models")
     settings = settings_of(config)
     if data is not None:
-        _from_rows(data, thresholds_of(settings), names, savings, loss, plot, as_json)
+        _from_rows(data, settings, names, savings, loss, plot, as_json)
         return
     assert ledger is not None
     if savings is None:
@@ -75,7 +76,7 @@ def calibrate(
 
 def _from_rows(
     data: Path,
-    configured: Thresholds,
+    settings: Settings | None,
     names: tuple[str, ...],
     savings: float | None,
     loss: float | None,
@@ -94,8 +95,9 @@ def _from_rows(
         results = outcomes(rows, chosen_models, how)
     except DataError as error:
         stop(str(error))
-    score = routing_scores([row.conversation for row in rows])
+    score = routing_scores([row.conversation for row in rows], classifier_of(settings))
     found = calibration.frontier(score, results)
+    configured = thresholds_of(settings)
     target: calibration.Target = "quality loss" if savings is None else "savings"
     value = savings if savings is not None else (loss or 0.0)
     choice = calibration.choose(found, score, results, target, value)

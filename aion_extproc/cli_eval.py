@@ -17,6 +17,7 @@ from aion_extproc.classify.classification import Thresholds
 from aion_extproc.config.errors import ConfigError
 
 if TYPE_CHECKING:
+    from aion_extproc.classify.classifier import Classifier
     from aion_extproc.config.schema import Settings
     from aion_extproc.evaluation.data import Row
 
@@ -46,11 +47,12 @@ def evaluate(
     from aion_extproc.evaluation import tables
     from aion_extproc.evaluation.data import DataError, choose_pair, outcomes
 
-    thresholds = thresholds_of(settings_of(config))
+    settings = settings_of(config)
     rows, bad = read(data, [model for model in (strong, weak) if model is not None])
     try:
         best, other, how = choose_pair(rows, strong, weak)
-        found = evaluation.evaluate(rows, outcomes(rows, (other, best), how), thresholds, samples, seed)
+        results = outcomes(rows, (other, best), how)
+        found = evaluation.evaluate(rows, results, classifier_of(settings), thresholds_of(settings), samples, seed)
     except DataError as error:
         stop(str(error))
     if plot is not None:
@@ -99,6 +101,14 @@ def thresholds_of(settings: Settings | None) -> Thresholds:
         return Thresholds()
     wanted = settings.routing.classifier
     return Thresholds(wanted.tier1_threshold, wanted.tier2_threshold)
+
+
+def classifier_of(settings: Settings | None) -> Classifier:
+    """In the configured mode."""
+    from aion_extproc.classify.classifier import Classifier
+
+    classifier = Classifier.load()
+    return classifier if settings is None else classifier.using(settings.routing.classifier.mode)
 
 
 def read(data: Path, named: Sequence[str]) -> tuple[list[Row], int]:

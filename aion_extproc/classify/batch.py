@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 import orjson
@@ -22,10 +22,13 @@ class LineError(ValueError):
 
 
 def classify_lines(
-    source: IO[bytes], target: IO[bytes], report: Callable[[str], None], thresholds: Thresholds
+    source: IO[bytes],
+    target: IO[bytes],
+    report: Callable[[str], None],
+    classifier: Classifier,
+    thresholds: Thresholds,
 ) -> int:
     """Score every line of `source`; a bad one is reported with its number and passed over. Returns how many were."""
-    classifier = Classifier.load()
     bad = 0
     for number, line in enumerate(source, 1):
         if not line.strip():
@@ -50,7 +53,9 @@ def _answer(identity: object, result: Classification, thresholds: Thresholds, mi
         "score": result.score,
         "tier": thresholds.tier(result.score),
         "task": result.task,
+        "reason": result.reason,
         "signals": dict(result.signals),
+        "weights": dict(result.weights),
         "micros": round(micros, 1),
     }
 
@@ -62,13 +67,18 @@ def _read(line: bytes) -> tuple[object, Conversation]:
         raise LineError(f"not JSON: {error}") from None
     if not isinstance(entry, dict) or "id" not in entry:
         raise LineError('must be an object with an "id"')
-    if "prompt" in entry:
+    return entry["id"], said_in(entry)
+
+
+def said_in(entry: Mapping[str, Any]) -> Conversation:
+    """Of a line's `prompt`, or of its `format` and `body`. LineError, or RequestError of the body, if it has none."""
+    if entry.get("prompt") is not None:
         if not isinstance(entry["prompt"], str):
             raise LineError('"prompt" must be a string')
-        return entry["id"], Conversation((Turn("user", (entry["prompt"],)),))
+        return Conversation((Turn("user", (entry["prompt"],)),))
     if entry.get("format") not in tuple(Format):
         raise LineError('needs a "prompt", or a "format" ("openai" or "anthropic") and a "body"')
     if not isinstance(entry.get("body"), dict):
         raise LineError('"body" must be an object')
     body = {"model": "aion-auto", **entry["body"]}
-    return entry["id"], conversation(parse(orjson.dumps(body), Format(entry["format"])))
+    return conversation(parse(orjson.dumps(body), Format(entry["format"])))

@@ -5,16 +5,18 @@ A confirmation alone would score as small talk. What the assistant proposed just
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from aion_extproc.classify.features import excerpt, turn_text
-from aion_extproc.classify.terms import stems, terms
+from aion_extproc.classify.instruction import MARK
+from aion_extproc.classify.terms import terms
 from aion_extproc.wire.conversation import Turn
 
 MAX_CHARS = 60
 PROPOSAL_HEAD = 2000  # characters of the proposal whose words are read, and as many at its end
+READ_PROPOSAL = 8_000  # characters of it whose words are counted
+LONGEST_PROPOSAL = 10  # the mark of length stops at 2^10 words
 OFFER_CHARS = 400  # a greeting that lists what the assistant could do is shorter than this
 
 _SIGNS: Final = "👍✅🚀"
@@ -42,13 +44,14 @@ _ANSWERS: Final = (
 _COURTESY: Final = frozenset({"please", "pls", "plz", "thanks", "thank", "you", "thx", *_SIGNS})
 _KEPT: Final = frozenset("'" + _SIGNS)
 
-_PLAN_STEP = re.compile(r"(?:^|\s)[#*]*(?:step )?([1-9])[.):](?=[\s*]|$)")
+_STEP_ENDS: Final = (".", ")", ":")
+_STEP_HEAD: Final = 16  # characters before a step's number in which "**Step " stands
 _OFFERS: Final = (
     *("how can i help", "how may i help", "how can i assist", "how may i assist", "what would you like"),
     *("what can i do for you", "what can i help"),
 )
-_BIG_ACTS: Final = stems("implement", "refactor", "rewrite", "migrate", "architecture", "redesign", "restructure")
-_BUG: Final = stems("bug", "bugs", "debug", "crash", "crashes")
+_BIG_ACTS: Final = ("implement", "refactor", "rewrit", "migrat", "architect", "redesign", "restructur")
+_BUG: Final = ("bug", "debug", "crash")
 
 
 def normalise(text: str) -> str:
@@ -93,21 +96,57 @@ def proposal_weight(proposal: str) -> tuple[float, str]:
     text = excerpt(proposal, PROPOSAL_HEAD, PROPOSAL_HEAD)
     lowered = text.lower()
     fences = proposal.count("```")
-    plan = {"1", "2"} <= set(_PLAN_STEP.findall(lowered))
+    plan = _has_step(lowered, "1") and _has_step(lowered, "2")
     if not fences and not plan and len(text) < OFFER_CHARS and any(offer in lowered for offer in _OFFERS):
         return 0.0, "small talk"
-    words = frozenset(terms(text))
     signs = [(0.0, "small talk")]
     if fences >= 4:
         signs.append((0.85, "code"))
     elif fences >= 2:
         signs.append((0.85, "plan with code") if plan else (0.65, "code"))
-    if words & _BIG_ACTS:
+    if _has_word(lowered, _BIG_ACTS):
         signs.append((0.75, "implementation"))
     if plan:
         signs.append((0.70, "plan"))
-    if words & _BUG:
+    if _has_word(lowered, _BUG):
         signs.append((0.55, "bug"))
     if len(proposal) > 1000:
         signs.append((0.60 if len(proposal) > 3000 else 0.40, "long answer"))
     return max(signs)
+
+
+def _has_step(lowered: str, number: str) -> bool:
+    """Whether "1.", "1)" or "1:" begins a word, "#", "**" and "step " before it aside."""
+    for end in _STEP_ENDS:
+        place = lowered.find(number + end)
+        while place >= 0:
+            after = lowered[place + 2 : place + 3]
+            if not after or after == "*" or after.isspace():
+                before = lowered[max(0, place - _STEP_HEAD) : place].removesuffix("step ").rstrip("#*")
+                if not before or before[-1].isspace():
+                    return True
+            place = lowered.find(number + end, place + 2)
+    return False
+
+
+def _has_word(lowered: str, beginnings: Sequence[str]) -> bool:
+    for beginning in beginnings:
+        place = lowered.find(beginning)
+        while place >= 0:
+            if place == 0 or not lowered[place - 1].isalpha():
+                return True
+            place = lowered.find(beginning, place + 1)
+    return False
+
+
+def proposal_terms(proposal: str, weight: float) -> list[str]:
+    """The terms of a proposal for the text model, and marks of its shape. `weight`: its `proposal_weight`."""
+    length = min(LONGEST_PROPOSAL, len(proposal[:READ_PROPOSAL].split()).bit_length())
+    found = [
+        f"{MARK}fences{min(2, proposal.count('```') // 2)}",
+        f"{MARK}words{length}",
+        f"{MARK}weight{round(weight * 100)}",
+    ]
+    if proposal.rstrip().endswith("?"):
+        found.append(MARK + "asks")
+    return terms(excerpt(proposal, 600, 300)) + found

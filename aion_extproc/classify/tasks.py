@@ -1,8 +1,9 @@
-"""What kind of work a prompt asks for, by rule. When two kinds fit, the one that needs the more capable model."""
+"""What kind of work a prompt asks for: the text model's judgement, and rules about tools."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Set
+from math import exp
 from typing import Final
 
 from aion_extproc.classify.terms import stems
@@ -20,84 +21,38 @@ TASKS: Final = (
     "chat",
 )
 
-INSTRUCTION_TERMS = 60  # an instruction is looked for in so many terms at either end
 RECENT_TURNS = 8  # tool calls in the last so many turns make it an agent's conversation
-
-# In the order in which they win. Stems that other words share (import, except, commit) are
-# left to the intent model.
-_WORDS: Final = (
-    (
-        "code",
-        stems(
-            *(
-                "code",
-                "def",
-                "python",
-                "javascript",
-                "typescript",
-                "java",
-                "rust",
-                "golang",
-                "kotlin",
-                "sql",
-                "regex",
-                "bash",
-            ),
-            *("function", "compiler", "refactor", "debug", "bug", "traceback", "unittest"),
-            *("pytest", "api", "endpoint", "docker", "dockerfile", "kubernetes", "git", "repo", "codebase"),
-            *("lint", "linter", "null", "nullptr", "async", "html", "css", "react", "django", "npm"),
-        )
-        | {"```"},
-    ),
-    (
-        "reasoning",
-        stems(
-            *("prove", "proof", "derive", "theorem", "lemma", "solve", "calculate", "probability"),
-            *("analyze", "analyse", "compare", "evaluate", "explain", "why", "reason", "reasoning", "estimate"),
-            *("strategy", "plan", "diagnose", "equation", "implications"),
-        ),
-    ),
+RULE: Final = 1.0  # log odds that a task's own word adds to what the text model thinks
+_WORDS: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("translation", stems("translate", "translation", "traduce", "traduis", "traduire", "traduza", "übersetze")),
-    ("summarisation", stems("summarize", "summary", "summarise", "tldr", "condense", "résume")),
-    (
-        "rewriting",
-        stems("rewrite", "rephrase", "reword", "paraphrase", "proofread", "grammar", "shorten", "simplify", "concise"),
-    ),
+    ("summarisation", stems("summarize", "summary", "summarise", "tldr", "condense", "résume", "gist", "recap")),
+    ("rewriting", stems("rewrite", "rephrase", "reword", "paraphrase", "proofread", "grammar", "shorten", "polish")),
     ("extraction", stems("extract", "extraction", "parse")),
-    (
-        "classification",
-        stems("classify", "classification", "categorize", "categorise", "label", "sentiment", "spam", "category"),
-    ),
+    ("classification", stems("classify", "classification", "categorize", "categorise", "sentiment", "spam", "label")),
+    ("reasoning", stems("prove", "proof", "derive", "theorem", "compare", "calculate", "probability", "implications")),
+    ("code", stems("python", "javascript", "typescript", "java", "rust", "golang", "sql", "regex", "bash", "function")),
 )
-_BY_CATEGORY: Final = {
-    "small_talk": "chat",
-    "lookup": "chat",
-    "writing": "chat",
-    "text": "rewriting",
-    "mechanical": "code",
-    "edit": "code",
-    "code": "code",
-    "debug": "code",
-    "design": "code",
-    "explain": "reasoning",
-    "analysis": "reasoning",
-    "proof": "reasoning",
-}
-UNSURE = 0.35  # below this probability the intent model's best category names no task
+_RULE_FACTOR: Final = exp(RULE)
+_AT_WORK: Final = ("code", "agentic")
 
 
-def guess_task(words: Sequence[str], category: str, probability: float) -> str:
-    """One of TASKS for the terms of a prompt; `category` is the intent model's best, for prompts no rule knows."""
-    said = frozenset(words[:INSTRUCTION_TERMS]).union(words[-INSTRUCTION_TERMS:])
-    for task, names in _WORDS:
-        if not names.isdisjoint(said):
-            return task
-    return _BY_CATEGORY[category] if probability >= UNSURE else "chat"
+def task_of(probabilities: Mapping[str, float], words: Set[str], subject: str, conversation: Conversation) -> str:
+    """One of TASKS: the likeliest for the words, where "agentic" needs tools, and a task's own verb counts for it.
 
-
-def with_tools(task: str, conversation: Conversation) -> str:
-    """ "agentic" where tools are being called, or are attached to a task about code; else `task`."""
-    if conversation.tools and task == "code":
-        return "agentic"
+    Where tools are called, every task but chat is a step of an agent; where they are only attached, work on code is.
+    `subject`: the text that the words are of; nothing said is chat.
+    """
+    if not subject:
+        return "chat"
+    likely = dict(probabilities)
+    for name, known in _WORDS:
+        if not known.isdisjoint(words):
+            likely[name] *= _RULE_FACTOR
+    work = sum(likely.pop(name) for name in _AT_WORK)
+    best = max(likely, key=likely.__getitem__)
+    if conversation.tools:
+        return "agentic" if work > likely[best] else best
     recent = conversation.turns[-RECENT_TURNS:]
-    return "agentic" if any(turn.tool_calls or turn.tool_results for turn in recent) else task
+    if any(turn.tool_calls or turn.tool_results for turn in recent):
+        return "agentic"
+    return "code" if work > likely[best] else best

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from aion_extproc.catalog.catalog import VIRTUAL_MODELS
 from aion_extproc.catalog.model import Mode
+from aion_extproc.classify.classification import Mode as ClassifierMode
 from aion_extproc.config.values import Amount, Duration, DurationOrZero, HeaderText, Name, Section, fault
 from aion_extproc.routing.decision import MAX_ATTEMPTS
 
@@ -19,6 +20,7 @@ _SHOWN = 8  # names listed where none is like the unknown one
 class Classifier(Section):
     """score < tier1_threshold → tier 1, ≤ tier2_threshold → tier 2, above → tier 3."""
 
+    mode: ClassifierMode = "learned"
     tier1_threshold: Annotated[float, Field(ge=0, le=1)] = 0.35
     tier2_threshold: Annotated[float, Field(ge=0, le=1)] = 0.70
 

@@ -15,12 +15,10 @@ from math import isfinite
 import numpy as np
 import orjson
 
+from aion_extproc.classify.batch import LineError, said_in
 from aion_extproc.evaluation.curve import Floats
-from aion_extproc.wire.conversation import Conversation, Turn
+from aion_extproc.wire.conversation import Conversation
 from aion_extproc.wire.errors import RequestError
-from aion_extproc.wire.format import Format
-from aion_extproc.wire.reading import conversation
-from aion_extproc.wire.request import parse
 
 
 class DataError(ValueError):
@@ -47,7 +45,7 @@ def read_rows(lines: Iterable[bytes], report: Callable[[str], None]) -> tuple[li
             continue
         try:
             rows.append(_row(number, line))
-        except (DataError, RequestError) as error:
+        except (DataError, LineError, RequestError) as error:
             report(f"line {number}: {error}")
             bad += 1
     return rows, bad
@@ -67,7 +65,7 @@ def _row(number: int, line: bytes) -> Row:
     group = entry.get("group")
     if group is not None and not isinstance(group, str):
         raise DataError('"group" must be a string')
-    return Row(number, _conversation(entry), scores, cost_usd, group)
+    return Row(number, said_in(entry), scores, cost_usd, group)
 
 
 def _numbers(entry: dict[str, object], name: str, what: str, good: Callable[[float], bool]) -> dict[str, float]:
@@ -80,19 +78,6 @@ def _numbers(entry: dict[str, object], name: str, what: str, good: Callable[[flo
         if isinstance(value, bool) or not isinstance(value, int | float) or not good(value):
             raise DataError(f'"{name}" of {model} must be {what}, not {orjson.dumps(value).decode()[:40]}')
     return {model: float(value) for model, value in found.items()}
-
-
-def _conversation(entry: dict[str, object]) -> Conversation:
-    prompt, body = entry.get("prompt"), entry.get("body")
-    if prompt is not None:
-        if not isinstance(prompt, str):
-            raise DataError('"prompt" must be a string')
-        return Conversation((Turn("user", (prompt,)),))
-    if entry.get("format") not in tuple(Format):
-        raise DataError('needs a "prompt", or a "format" ("openai" or "anthropic") and a "body"')
-    if not isinstance(body, dict):
-        raise DataError('"body" must be an object')
-    return conversation(parse(orjson.dumps({"model": "aion-auto", **body}), Format(str(entry["format"]))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aion_extproc.classify.classification import Thresholds
+from aion_extproc.classify.classifier import Classifier
 from aion_extproc.evaluation import baselines
 from aion_extproc.evaluation.curve import Floats
 from aion_extproc.evaluation.data import Outcomes, Row
@@ -43,10 +44,12 @@ class Evaluation:
     notes: tuple[str, ...]
 
 
-def evaluate(rows: Sequence[Row], outcomes: Outcomes, thresholds: Thresholds, samples: int, seed: int) -> Evaluation:
+def evaluate(
+    rows: Sequence[Row], outcomes: Outcomes, classifier: Classifier, thresholds: Thresholds, samples: int, seed: int
+) -> Evaluation:
     """Of rows that all have scores of the two models of `outcomes`. `samples`: 0 for no intervals."""
     gain = outcomes.quality[1] - outcomes.quality[0]
-    scores = baselines.scores([row.conversation for row in rows], gain)
+    scores = baselines.scores([row.conversation for row in rows], gain, classifier)
     notes = list(outcomes.notes)
     named = [row.group for row in rows if row.group is not None]
     if named and len(named) < len(rows):

@@ -20,6 +20,7 @@ from aion_extproc.evaluation.measures import Point
 # Of the colours that are told apart by people who see fewer of them (Okabe and Ito).
 _LINES = {
     OURS: ("#0072b2", "-", 2.4),
+    "seed": ("#56b4e9", "-", 1.4),
     "length": ("#e69f00", "-", 1.4),
     "keywords": ("#009e73", "-", 1.4),
     "random": ("#777777", "--", 1.2),

@@ -95,7 +95,7 @@ def make_policy(
         tables=Tables(catalog, only_first, _chains(settings, catalog)),
         providers=providers,
         revisions=revisions,
-        classifier=classifier,
+        classifier=classifier.using(thresholds.mode),
         thresholds=Thresholds(thresholds.tier1_threshold, thresholds.tier2_threshold),
         strategy=STRATEGIES[settings.routing.strategy],
         fallback_enabled=settings.routing.fallback_enabled,

@@ -110,8 +110,21 @@ def test_classify_reads_prompts_and_bodies(tmp_path: Path) -> None:
     results = {result["id"]: result for result in map(json.loads, target.read_text().splitlines())}
     assert [results[key]["tier"] for key in (1, "two", 3, 4)] == [1, 3, 1, 1]
     assert results[1]["score"] == results[3]["score"] == results[4]["score"]
-    assert set(results[1]) == {"id", "score", "tier", "task", "signals", "micros"}
-    assert len(results[1]["signals"]) == 7
+    assert set(results[1]) == {"id", "score", "tier", "task", "reason", "signals", "weights", "micros"}
+    assert len(results[1]["signals"]) == len(results[1]["weights"]) == 7
+
+
+def test_classify_scores_as_the_configuration_says(tmp_path: Path) -> None:
+    (tmp_path / "aion.yaml").write_text(
+        "providers: {local: {base_url: 'http://127.0.0.1:1', models: [{id: small, tier: 1}]}}\n"
+        "routing: {classifier: {mode: seed}}\n"
+    )
+    stdin = json.dumps({"id": 1, "prompt": "hello"})
+    seed = json.loads(aion("classify", "-c", str(tmp_path / "aion.yaml"), stdin=stdin).stdout)
+    assert seed["score"] == pytest.approx(0.078, abs=0.001)  # AION's own figure
+    weighted = [seed["signals"][name] * weight for name, weight in seed["weights"].items()]
+    assert seed["score"] == pytest.approx(sum(weighted), abs=1e-6)
+    assert json.loads(aion("classify", stdin=stdin).stdout)["weights"]["content_keywords"] == 0
 
 
 def test_classify_reports_bad_lines_and_goes_on() -> None:

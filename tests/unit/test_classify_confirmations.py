@@ -12,14 +12,17 @@ from aion_extproc.classify.confirmations import PHRASES, is_confirmation, normal
 from aion_extproc.wire.conversation import Conversation, Turn
 
 CLASSIFIER = Classifier.load()
+SEED = CLASSIFIER.using("seed")
 CODE = "\n```python\nx = 1\n```\n"
 PLAN_WITH_CODE = f"Here is the plan:\n1. Move the tokens.{CODE}2. Add rotation.{CODE}3. Update callers."
 REQUEST = "refactor the entire auth system with JWT refresh token rotation"
 
 
-def answer(said: str, *proposal: str, between: tuple[Turn, ...] = ()) -> Classification:
+def answer(
+    said: str, *proposal: str, between: tuple[Turn, ...] = (), by: Classifier = CLASSIFIER
+) -> Classification:
     turns = (Turn("user", (REQUEST,)), Turn("assistant", proposal), *between, Turn("user", (said,)))
-    return CLASSIFIER.classify(Conversation(turns))
+    return by.classify(Conversation(turns))
 
 
 def tier(result: Classification) -> int:
@@ -41,7 +44,7 @@ def test_there_are_more_than_35_phrases() -> None:
 )
 def test_a_confirmation_of_a_plan_with_code_is_tier_3(said: str) -> None:
     result = answer(said, PLAN_WITH_CODE)
-    assert result.score == pytest.approx(0.85)
+    assert answer(said, PLAN_WITH_CODE, by=SEED).score == pytest.approx(0.85)
     assert tier(result) == 3
     assert result.reason.startswith("confirms ")
     assert result.task == "code"
@@ -78,7 +81,7 @@ def test_the_proposal_decides(proposal: str, weight: float) -> None:
 def test_it_is_a_floor_and_not_the_score() -> None:
     many = tuple(Turn("assistant", ("x" * 20_000,)) for _ in range(20))
     turns = (*many, Turn("assistant", ("word " * 300,)), Turn("user", ("yes",)))
-    assert CLASSIFIER.classify(Conversation(turns)).score >= 0.40
+    assert SEED.classify(Conversation(turns)).score >= 0.40
 
 
 def test_the_nearest_assistant_turn_with_text_counts() -> None:

@@ -14,6 +14,7 @@ from aion_extproc.classify.terms import terms
 from aion_extproc.wire.conversation import Conversation, Preferences, Role, Turn
 
 CLASSIFIER = Classifier.load()
+SEED = CLASSIFIER.using("seed")
 
 
 def ask(
@@ -22,9 +23,10 @@ def ask(
     tools: int = 0,
     preferences: Preferences | None = None,
     before: tuple[Turn, ...] = (),
+    by: Classifier = CLASSIFIER,
 ) -> Classification:
     turns = (*before, Turn("user", texts))
-    return CLASSIFIER.classify(Conversation(turns, system, tools, preferences or Preferences()))
+    return by.classify(Conversation(turns, system, tools, preferences or Preferences()))
 
 
 def tier(text: str) -> int:
@@ -32,7 +34,7 @@ def tier(text: str) -> int:
 
 
 def test_hello_has_the_score_of_the_seed() -> None:
-    assert ask("hello").score == pytest.approx(0.078, abs=0.001)
+    assert ask("hello", by=SEED).score == pytest.approx(0.078, abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_trivial_turns_stay_tier_1_deep_in_an_agents_session(text: str) -> None:
 
 
 def test_the_score_is_the_weighted_sum_where_no_floor_applies() -> None:
-    result = ask("explain what this does", system=("Think step by step.",), tools=2)
+    result = ask("explain what this does", system=("Think step by step.",), tools=2, by=SEED)
     assert result.score == pytest.approx(sum(WEIGHTS[name] * value for name, value in result.signals.items()), abs=1e-6)
     assert list(result.signals) == list(WEIGHTS)
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
@@ -142,7 +144,8 @@ def test_hints(preferences: Preferences, value: float) -> None:
 
 def test_a_hint_of_speed_lowers_what_a_floor_raised() -> None:
     wide = "refactor this package to use X"
-    assert Thresholds().tier(ask(wide, preferences=Preferences(prefer_speed=True)).score) == 2
+    assert Thresholds().tier(ask(wide, preferences=Preferences(prefer_speed=True), by=SEED).score) == 2
+    assert ask(wide, preferences=Preferences(prefer_speed=True)).score < ask(wide).score
     assert ask(wide, preferences=Preferences(tier=3)).score > ask(wide).score
 
 
@@ -193,12 +196,13 @@ def test_nothing_said_is_small_talk() -> None:
 
 def test_the_reason_names_the_floor_and_never_the_text() -> None:
     result = ask("refactor this zanzibar package to use X")
-    assert result.reason == "design, hard intent"
+    assert result.reason == "design"
+    assert ask("refactor this zanzibar package to use X", by=SEED).reason == "design, hard intent"
     assert ask("hello").reason == "small talk"
 
 
 def test_words_and_likelihood_together_make_a_wide_change() -> None:
-    result = ask("port our library to the new platform, it has 12 modules, whatever it takes this week")
+    result = ask("port our library to the new platform, it has 12 modules, whatever it takes this week", by=SEED)
     assert Thresholds().tier(result.score) == 3
     assert "wide change" in result.reason or "hard intent" in result.reason
 

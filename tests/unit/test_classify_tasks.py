@@ -5,9 +5,6 @@ from __future__ import annotations
 import pytest
 
 from aion_extproc.classify.classifier import Classifier
-from aion_extproc.classify.intent import COMPLEXITY
-from aion_extproc.classify.tasks import TASKS, guess_task
-from aion_extproc.classify.terms import terms
 from aion_extproc.wire.conversation import Conversation, Turn
 
 CLASSIFIER = Classifier.load()
@@ -32,28 +29,6 @@ def task(text: str, tools: int = 0) -> str:
 )
 def test_tasks_by_rule(text: str, expected: str) -> None:
     assert task(text) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("translate this python code to rust", "code"),
-        ("summarize the proof of this theorem", "reasoning"),
-        ("extract the names and translate them", "translation"),
-    ],
-)
-def test_when_two_tasks_fit_the_more_demanding_one_wins(text: str, expected: str) -> None:
-    assert task(text) == expected
-
-
-def test_words_that_only_begin_like_those_of_a_task_name_none() -> None:
-    for text in ("an important committee", "except on sundays", "a rewarding reaction", "integrity"):
-        assert guess_task(terms(text), "lookup", 1.0) == "chat"
-
-
-def test_every_category_of_the_intent_model_is_a_task_or_chat_when_unsure() -> None:
-    assert {guess_task([], category, 1.0) for category in COMPLEXITY} <= set(TASKS)
-    assert guess_task([], "code", 0.1) == "chat"
 
 
 def test_code_with_tools_is_agentic_and_small_talk_is_not() -> None:

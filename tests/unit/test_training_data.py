@@ -17,6 +17,7 @@ from aion_extproc.classify import training
 from aion_extproc.classify.confirmations import proposal_before
 from aion_extproc.classify.features import last_user_turn
 from aion_extproc.classify.tasks import TASKS
+from aion_extproc.classify.training import examples
 from aion_extproc.classify.training.scenes import KINDS, SCENES, Turn, body, load
 from aion_extproc.wire.conversation import Conversation
 from aion_extproc.wire.format import Format
@@ -25,11 +26,7 @@ from aion_extproc.wire.request import parse
 
 FOLDER = Path(next(iter(training.__path__)))
 TURNS = load(FOLDER / "turns.jsonl")
-LANGUAGES = {"en", "es", "fr", "de", "pt", "it", "zh", "ja", "ko", "ru", "ar", "nl", "pl", "tr"}
-ALL_TURNS = (
-    *("turns.jsonl", "turns_more.jsonl", "turns_languages.jsonl", "confirmations.jsonl"),
-    "unseen/turns.jsonl",
-)
+LANGUAGES = {"en", "es", "fr", "de", "pt", "it", "zh", "ja", "ko", "ru", "ar", "nl", "pl", "tr", "sv", "uk"}
 LINE: Mapping[str, object] = {
     "id": "turn-001", "kind": "git", "tier": 1, "task": "agentic", "lang": "en", "scene": "codex", "said": "push it",
 }  # fmt: skip
@@ -71,7 +68,7 @@ def test_every_turn_is_there_once_and_is_not_a_known_prompt() -> None:
 
 
 def test_no_turn_of_any_writer_is_another_ones() -> None:
-    everything = [turn for name in ALL_TURNS for turn in load(FOLDER / name)]
+    everything = [turn for name in (*examples.TURNS, "unseen/turns.jsonl") for turn in load(FOLDER / name)]
     assert unique(turn.id for turn in everything)
     words = [turn.said.strip().lower() for turn in everything if not turn.proposal and turn.kind != "confirmation"]
     assert unique(words)
