@@ -24,6 +24,7 @@ from aion_extproc.cli_eval import (
     require_extra,
     settings_of,
     stop,
+    tell_of_tasks,
     thresholds_of,
     wide,
 )
@@ -142,6 +143,7 @@ def _from_rows(
         if found.thinned:
             more += f" (of cuts that are even in lines: there are more than {calibration.MOST_CUTS:,} scores)"
         _show([first, more], tables.calibration(found, points, choice, results))
+    tell_of_tasks(settings)
     for note in results.notes:
         err.print(f"[yellow]note:[/] {escape(note)}")
     _finish(target, value, choice.met, _best(target, choice.point.saved, choice.point.loss), choice.thresholds, as_json)
@@ -199,6 +201,7 @@ def _from_ledger(
         listed = "; ".join(f"tier {tier}: {', '.join(of_tier) or 'none'}" for tier, of_tier in enumerate(models, 1))
         first = f"{len(costs.score):,} classified requests since {since}, each priced at the cheapest model of a tier"
         _show([first, listed], tables.savings(found, shown, chosen))
+        tell_of_tasks(settings)
         err.print("[yellow]note:[/] the ledger does not say how good the answers were; these are costs alone")
     _finish("savings", savings, met, _best("savings", saving.saved, None), saving.thresholds, as_json)
 

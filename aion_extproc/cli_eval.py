@@ -67,6 +67,7 @@ def evaluate(
         out.print(tables.rankings(found), "", tables.points(found))
         if by_group and found.groups:
             out.print("", tables.groups(found))
+    tell_of_tasks(settings)
     for note in found.notes:
         err.print(f"[yellow]note:[/] {escape(note)}")
     if by_group and not found.groups:
@@ -101,6 +102,13 @@ def thresholds_of(settings: Settings | None) -> Thresholds:
         return Thresholds()
     wanted = settings.routing.classifier
     return Thresholds(wanted.tier1_threshold, wanted.tier2_threshold)
+
+
+def tell_of_tasks(settings: Settings | None) -> None:
+    """What is measured goes by the thresholds alone."""
+    if settings is not None and settings.routing.tasks:
+        names = ", ".join(settings.routing.tasks)
+        err.print(f"[yellow]note:[/] routing.tasks moves requests of {names} to other tiers; that is not counted here")
 
 
 def classifier_of(settings: Settings | None) -> Classifier:

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from aion_extproc.catalog.catalog import VIRTUAL_MODELS
 from aion_extproc.catalog.model import Mode
 from aion_extproc.classify.classification import Mode as ClassifierMode
+from aion_extproc.classify.tasks import TASKS
 from aion_extproc.config.values import Amount, Duration, DurationOrZero, HeaderText, Name, Section, fault
 from aion_extproc.routing.decision import MAX_ATTEMPTS
 
@@ -28,6 +29,19 @@ class Classifier(Section):
     def _ordered(self) -> Classifier:
         if self.tier1_threshold > self.tier2_threshold:
             raise fault("must not be above tier2_threshold", "tier1_threshold")
+        return self
+
+
+class TaskSettings(Section):
+    """The tiers that a task's requests for aion-auto may have."""
+
+    min_tier: Annotated[int, Field(ge=1, le=3)] = 1
+    max_tier: Annotated[int, Field(ge=1, le=3)] = 3
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TaskSettings:
+        if self.min_tier > self.max_tier:
+            raise fault("must not be above max_tier", "min_tier")
         return self
 
 
@@ -89,11 +103,20 @@ class Routing(Section):
 
     strategy: Literal["cheapest", "fallback"] = "cheapest"
     classifier: Classifier = Classifier()
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict)
     fallback_enabled: bool = True
     prefer_native: bool = True  # within a tier, models that speak the client's format come first
     chains: tuple[ChainSettings, ...] = ()
     baseline: HeaderText | None = None  # "id" or "provider/id": what everything would have cost there is in the ledger
     sessions: SessionSettings = SessionSettings()
+
+    @field_validator("tasks", mode="after")
+    @classmethod
+    def _known_tasks(cls, value: dict[str, TaskSettings]) -> dict[str, TaskSettings]:
+        for task in value:
+            if task not in TASKS:
+                raise fault(_unknown("task", task, TASKS), task)
+        return value
 
 
 def check_chains(chains: Sequence[ChainSettings], known: Mapping[str, Mapping[str, Mode]]) -> None:

@@ -23,6 +23,7 @@ from aion_extproc.routing.chains import PinnedChain, PinnedStep
 from aion_extproc.routing.health import Health
 from aion_extproc.routing.sessions import Rules, Sessions
 from aion_extproc.routing.strategies import STRATEGIES, Strategy
+from aion_extproc.routing.task_tiers import TierBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Policy:
     revisions: Mapping[str, int]  # of their clusters, gateway.spec.cluster_name
     classifier: Classifier
     thresholds: Thresholds
+    task_tiers: Mapping[str, TierBounds]
     strategy: Strategy
     fallback_enabled: bool
     prefer_native: bool
@@ -97,6 +99,9 @@ def make_policy(
         revisions=revisions,
         classifier=classifier.using(thresholds.mode),
         thresholds=Thresholds(thresholds.tier1_threshold, thresholds.tier2_threshold),
+        task_tiers={
+            task: TierBounds(task, found.min_tier, found.max_tier) for task, found in settings.routing.tasks.items()
+        },
         strategy=STRATEGIES[settings.routing.strategy],
         fallback_enabled=settings.routing.fallback_enabled,
         prefer_native=settings.routing.prefer_native,

@@ -15,6 +15,7 @@ from aion_extproc.extproc.session_key import turn_of
 from aion_extproc.routing.decision import Warm
 from aion_extproc.routing.expected import left_in_cache
 from aion_extproc.routing.sessions import Judged, Turn, judge, warm
+from aion_extproc.routing.task_tiers import ANY_TIER, TierBounds
 from aion_extproc.wire.endpoint import Endpoint
 from aion_extproc.wire.request import Request
 
@@ -45,18 +46,24 @@ def recall(
     now: float,
 ) -> Recalled:
     """What its conversation has to say. `headers`: the client's, names in lower case; `now`: monotonic seconds."""
-    own = 1 if classification is None else policy.thresholds.tier(classification.score)
     turn = turn_of(headers, request, caller)
     if turn is None:
-        return Recalled(own)
+        if classification is None:
+            return Recalled(1)
+        return Recalled(*_bounds(policy, classification).within(policy.thresholds.tier(classification.score)))
     rules, session = policy.session_rules, policy.sessions.look(turn.session, now)
     kept = warm(session, turn, rules, now)
     # Who only counts tokens has not said anything yet.
     remembered = None if request.endpoint is Endpoint.COUNT_TOKENS else turn
     if classification is None:
-        return Recalled(own, warm=kept, turn=remembered)
-    judged = judge(session, turn, classification.score, classification.floored, policy.thresholds, rules, now)
+        return Recalled(1, warm=kept, turn=remembered)
+    score, plain, bounds = classification.score, classification.floored, _bounds(policy, classification)
+    judged = judge(session, turn, score, plain, policy.thresholds, rules, now, bounds)
     return Recalled(judged.tier, judged.why, kept, remembered, judged)
+
+
+def _bounds(policy: Policy, classification: Classification) -> TierBounds:
+    return policy.task_tiers.get(classification.task, ANY_TIER)
 
 
 def remember_decision(policy: Policy, recalled: Recalled, model: Model, tokens: int, now: float) -> None:

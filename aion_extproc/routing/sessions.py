@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from aion_extproc.classify.classification import Thresholds
 from aion_extproc.classify.classifier import DIGITS
 from aion_extproc.routing.decision import Warm
+from aion_extproc.routing.task_tiers import ANY_TIER, TierBounds
 
 CAPACITY = 50_000
 MOST_RAISED = 3  # the sending up to which the same turn goes up
@@ -114,14 +115,23 @@ def held(kept: int, score: float, plain: bool, thresholds: Thresholds, hysteresi
 
 
 def judge(
-    session: Session | None, turn: Turn, score: float, plain: bool, thresholds: Thresholds, rules: Rules, now: float
+    session: Session | None,
+    turn: Turn,
+    score: float,
+    plain: bool,
+    thresholds: Thresholds,
+    rules: Rules,
+    now: float,
+    bounds: TierBounds = ANY_TIER,
 ) -> Judged:
-    """The tier of a classified request."""
+    """The tier of a classified request. `bounds`: those of its task; who asks again goes beyond them."""
     own = thresholds.tier(score)
     asked = session.asked if session is not None else None
     if session is None or asked is None or not asked.tier:
-        return Judged(own, "", own, 0, 1)
-    base = held(asked.tier, score, plain, thresholds, rules.hysteresis)
+        base, why = bounds.within(own)
+        return Judged(base, why, base, 0, 1)
+    kept = held(asked.tier, score, plain, thresholds, rules.hysteresis)
+    base, why = bounds.within(kept)
     sent, raised = 1, 0
     if turn.digest == asked.digest:
         served = session.served
@@ -134,7 +144,7 @@ def judge(
                 raised = min(3, max(base, asked.raised, served.tier) + 1)
     if raised > base:
         return Judged(raised, "asked again", base, raised, sent)
-    return Judged(base, "" if base == own else "as before", base, raised, sent)
+    return Judged(base, why or ("" if kept == own else "as before"), base, raised, sent)
 
 
 def warm(session: Session | None, turn: Turn, rules: Rules, now: float) -> Warm | None:

@@ -19,7 +19,11 @@ BODY = {"model": "aion-auto", "messages": [{"role": "user", "content": "hello"}]
 
 @pytest.fixture(scope="module")
 def set_up(provider: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    config = two_providers(provider, gateway={"json_cost": "estimate", "idle_timeout": "1s"})
+    config = two_providers(
+        provider,
+        gateway={"json_cost": "estimate", "idle_timeout": "1s"},
+        routing={"tasks": {"translation": {"min_tier": 3}}},
+    )
     with running(tmp_path_factory.mktemp("settings"), config) as gateway:
         yield gateway
 
@@ -34,6 +38,15 @@ def test_an_estimated_cost_header_leaves_the_ledger_exact(set_up: Gateway, provi
     row = set_up.row(answer.headers["x-request-id"])
     assert (row.cost_nano, row.estimated) == (720_000, False)
     assert answer.headers["x-aion-cost-usd"] != "0.000720"
+
+
+def test_a_task_has_the_tier_that_is_set_for_it(set_up: Gateway, provider: Upstream) -> None:
+    provider.answer = as_asked
+    said = [{"role": "user", "content": "translate 'good morning' to Spanish"}]
+    answer = set_up.post("/v1/chat/completions", BODY | {"messages": said})
+    assert (answer.headers["x-aion-task"], answer.headers["x-aion-tier"]) == ("translation", "3")
+    assert answer.headers["x-aion-reason"].startswith("tier 3, translation has at least tier 3")
+    assert float(answer.headers["x-aion-score"]) < 0.35
 
 
 def _always(answer: Answer, _: Received) -> Answer:

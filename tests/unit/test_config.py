@@ -197,7 +197,8 @@ def documented(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, objec
         inner = section_in(field.annotation)
         if inner is not None and name not in ("long_context", "service_tiers"):  # prices once more, by the same names
             lists = ("models", "keys", "chains", "steps", "webhooks")
-            marker = ".<name>" if name in ("providers", "tenants", "services") else "[]" if name in lists else ""
+            named = ("providers", "tenants", "services", "tasks")
+            marker = ".<name>" if name in named else "[]" if name in lists else ""
             yield from documented(inner, f"{prefix}{name}{marker}.")
         else:
             yield prefix + name, field.default

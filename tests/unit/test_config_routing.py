@@ -105,6 +105,21 @@ def test_sessions_that_cannot_be_are_refused(written: str, place: str, message: 
     assert message in error
 
 
+@pytest.mark.parametrize(
+    ("written", "place", "message"),
+    [
+        ("extracton: {max_tier: 1}", "extracton", 'no task is called "extracton"; did you mean "extraction"?'),
+        ("chat: {max_tier: 4}", "chat.max_tier", "must be less than or equal to 3"),
+        ("code: {min_tier: 3, max_tier: 2}", "code.min_tier", "must not be above max_tier"),
+        ("code: {least: 3}", "code.least", "unknown key"),
+    ],
+)
+def test_tiers_of_tasks_that_cannot_be_are_refused(written: str, place: str, message: str) -> None:
+    (error,) = errors(f"routing:\n  tasks: {{{written}}}\n")
+    assert f": routing.tasks.{place}: " in error
+    assert message in error
+
+
 def test_a_chain_may_name_what_is_switched_off_and_what_a_client_may_write() -> None:
     policy = policy_of(chain("model: other/gpt-large", "{model: switched-off}, {model: gpt-small, max_cost_usd: 0.5}"))
     (pinned,) = policy.tables.chains

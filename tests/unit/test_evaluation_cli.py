@@ -95,6 +95,7 @@ class TestEval:
         """The six prompts that the weak model fails have the highest scores."""
         found = answer("eval", "--data", str(write(directory / "a.jsonl")), "--bootstrap", "50")
         assert (found["strong"], found["weak"], found["rows"], found["unit"]) == ("large", "small", 10, "USD")
+        assert set(found["rankings"]) == {"aion", "seed", "length", "keywords", "random", "oracle"}
         ours = found["rankings"]["aion"]
         assert ours["apgr"] == pytest.approx(0.7)  # the line reaches 1 at six of ten calls: .6 / 2 + .4
         assert ours["cpt50"] == pytest.approx(0.3)

@@ -33,9 +33,9 @@ def said(text: str) -> dict[str, str]:
 class Talk:
     """One client at one worker."""
 
-    def __init__(self, **sessions: Any) -> None:
+    def __init__(self, tasks: dict[str, Any] | None = None, **sessions: Any) -> None:
         rules = {"regeneration": "60s", "cache_lifetime": "5m", **sessions}
-        self.policy: Policy = policy(routing={"sessions": rules})
+        self.policy: Policy = policy(routing={"sessions": rules, "tasks": tasks or {}})
         self.now = 1000.0
 
     def ask(
@@ -78,6 +78,17 @@ def test_a_conversation_of_classified_turns() -> None:
     # "refactor this package" is a floor just above the threshold: no hysteresis holds it back.
     known, decision = talk.ask(user("hello"), said("Hello!"), user(HARD))
     assert (known.tier, known.why, decision.model.tier) == (3, "", 3)
+
+
+def test_a_task_has_the_tiers_that_it_may_have() -> None:
+    talk = Talk({"chat": {"min_tier": 2}, "reasoning": {"max_tier": 1}})
+    known, decision = talk.ask(user("hello"))
+    assert (decision.model.tier, decision.reason) == (2, "tier 2, chat has at least tier 2")
+    known, decision = talk.ask(user("prove that there are infinitely many primes"))
+    assert (decision.model.tier, decision.reason) == (1, "tier 1, reasoning has at most tier 1")
+    talk.answer(known, Usage(input_tokens=50))
+    known, decision = talk.ask(user("prove that there are infinitely many primes"))
+    assert (decision.model.tier, known.why) == (2, "asked again")
 
 
 @pytest.mark.parametrize("outcome", ["cut", "failed", "refused"])
