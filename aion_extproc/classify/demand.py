@@ -21,6 +21,7 @@ from aion_extproc.wire.conversation import Turn
 PLAN_WITH_CODE = 0.85  # AION's weight of a plan with code that is confirmed: its own example of tier 3
 FENCED = 8.0  # how much likelier a proposal with a block of code makes it that code is asked for
 PERHAPS = 0.25  # a turn that may be a confirmation is also judged by what was proposed
+REASONING = 0.3  # numbers and "how many" are also in what is to be extracted from, or summed up
 STEPS_USUAL = 6.6  # questions.word_problem of a usual grade-school problem
 STEPS_SPREAD = 0.5
 
@@ -56,12 +57,13 @@ def demand(model: Model, turns: Sequence[Turn], place: int, said: str) -> Demand
         gain = model.gain.gain(features(question))
         return Demand(worth_of_gain(gain), f"question, gain {gain:.2f}", said, intents, tasks, words)
     best = max(intents, key=intents.__getitem__)
+    by_tier = model.text.probabilities("tier", logits)
     steps = word_problem(reading.instruction)
-    if steps is not None:
+    if steps is not None and tasks["reasoning"] >= REASONING and by_tier["3"] < 0.5:
         worth = 0.2 + 0.6 / (1.0 + exp((STEPS_USUAL - steps) / STEPS_SPREAD))
         return Demand(worth, "word problem", said, intents, tasks, words)
     by_intent = [sum(p for name, p in intents.items() if TIERS[name] == tier) for tier in (1, 2, 3)]
-    worth = expected(by_intent, list(model.text.probabilities("tier", logits).values()))
+    worth = expected(by_intent, list(by_tier.values()))
     if confirmed >= PERHAPS and (proposal := confirmations.proposal_before(turns, place)):
         # "Yes, but for the web client, too": what was proposed, and what is said of it.
         agreed = _confirmed(model, proposal, intents, tasks, words)

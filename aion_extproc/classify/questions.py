@@ -30,7 +30,11 @@ _QUANTITY: Final = re.compile(
     r"\d+(?:[.,]\d+)*|%|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|half|third"
     r"|quarter|twice|double|triple|dozen|percent|each|every|per)\b"
 )
-_ASKS: Final = re.compile(r"\b(?:how (?:many|much|long|far|old|tall|fast|often)|what (?:is|was|are|were|will)|find)\b")
+_ASKS: Final = re.compile(
+    r"\b(?:how (?:many|much|long|far|old|tall|heavy|fast|often)|find|calculate|determine"
+    r"|what (?:is|was|are|were|will|percent|percentage|fraction))\b"
+)
+_TOLD_TO: Final = ("?", "calculate", "Calculate", "determine", "Determine", "Find ")
 _COMPARES: Final = frozenset(
     (
         *("increase", "increases", "increased", "decrease", "decreases", "decreased", "more", "less", "greater"),
@@ -172,7 +176,7 @@ def word_problem(text: str) -> float | None:
     Prose without code that gives at least QUANTITIES quantities and asks for one. Not learned from any data: longer
     chains of steps need more sentences and more quantities.
     """
-    if len(text) > LONGEST or "?" not in text[-400:] or "```" in text or "{" in text or ";" in text:
+    if len(text) > LONGEST or not any(map(text[-400:].__contains__, _TOLD_TO)) or "```" in text or "{" in text:
         return None
     low = text.lower()
     if _ASKS.search(low) is None or not any(map(low.__contains__, "0123456789")) or low.count(" ") < WORDY:

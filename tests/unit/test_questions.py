@@ -96,6 +96,20 @@ def test_a_longer_problem_needs_more_and_is_no_small_talk() -> None:
 
 @pytest.mark.parametrize(
     "text",
+    [
+        'How much is to be paid, and by when? "Please transfer 1,284.50 EUR by 3 June, ref. 77812, in two rates."',
+        "Every night at 3:10 the p99 of checkout goes to 9 s for 4 minutes. Go through all twelve services, find the"
+        " cause and redesign the whole architecture behind it. How many weeks will it take?",
+    ],
+)
+def test_numbers_and_how_much_are_not_enough(text: str) -> None:
+    said = Conversation((Turn("user", (text,)),))
+    assert word_problem(text) is not None
+    assert Classifier.load().classify(said).reason != "word problem"
+
+
+@pytest.mark.parametrize(
+    "text",
     ["what is 2+2?", "hello", "fix line 42 in a.py, what is wrong? if (x == 3) { y = 4; }", "add 2 tests and 3 docs"],
 )
 def test_sums_and_work_are_no_word_problems(text: str) -> None:
