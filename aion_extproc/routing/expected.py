@@ -5,7 +5,8 @@
                  = 0                                                                             any other model
 
 So the model that served the last turn reads what it knows at its cached price, and every other one reads all of it
-anew: switching has to pay for that.
+anew: switching has to pay for that. Once: whether to stay is decided for the next AHEAD requests, in which a model that
+read all of it for the first one has it cached too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from aion_extproc.wire.format import Format
 # Nobody knows how long an answer will be, and clients set max_tokens far above what they need. The
 # expectation only has to put models in order, so it is the client's limit or this, whichever is less.
 EXPECTED_OUTPUT_TOKENS = 500
+# An agent sends a request for each of a turn's steps, and all of them want the turn's tier. Chosen on the benchmark's
+# sessions of seeds 0 to 2 (docs/benchmarks.md): with less, staying costs more there than never staying where the
+# middle model is three times the small one's price; with more, some of what it saves at Anthropic's prices is lost.
+AHEAD = 4
 _NO_ANSWER = (Endpoint.EMBEDDINGS, Endpoint.COUNT_TOKENS)
 
 
@@ -53,6 +58,13 @@ class Expected:
     def pico(self, model: Model) -> int | None:
         """Pico-dollars at that model; None: its price is unknown."""
         return None if model.prices is None else cost_pico(model.prices, self.at(model))
+
+    def pico_ahead(self, model: Model) -> int | None:
+        """Pico-dollars of this request and AHEAD − 1 like it at that model; None: its price is unknown."""
+        now = self.pico(model)
+        if now is None or model.prices is None:
+            return None
+        return now + (AHEAD - 1) * cost_pico(model.prices, self._held)
 
     def nano(self, model: Model) -> int | None:
         """Nano-dollars at that model; None: its price is unknown."""

@@ -170,7 +170,7 @@ class _Search:
             return chosen, ""
         if self.health.degraded(kept.provider, kept.id, self.now):
             return chosen, ""
-        ours, theirs = self.expected.pico(kept), self.expected.pico(first)
+        ours, theirs = self.expected.pico_ahead(kept), self.expected.pico_ahead(first)
         same_tier = kept.tier == first.tier
         stays = same_tier if ours is None or theirs is None or ours == theirs else ours < theirs
         if not stays:

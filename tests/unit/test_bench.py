@@ -42,7 +42,7 @@ def configured(format: Format, **more: Any) -> Settings:
             prices["cache_write"] = price * 5 / 4
         return {"id": id, "tier": tier} | {f"{kind}_price_per_1m": value for kind, value in prices.items()}
 
-    models = [model("small", 1, 0.4), model("middle", 2, 2), model("large", 3, 4)]
+    models = [model("small", 1, 0.4), model("middle", 2, 1.2), model("large", 3, 4)]
     provider = {"kind": KIND_OF[format], "api_key": "unused", "models": models}
     return Settings.model_validate({"providers": {"somebody": provider}} | more)
 
@@ -218,12 +218,17 @@ def test_tokens_from_the_cache_and_others_are_the_input(format: Format) -> None:
         assert run.usage.cache_read_tokens > run.usage.input_tokens / 2
 
 
-def test_affinity_changes_the_model_less_often() -> None:
-    for format in Format:
-        runs = played_session(format).runs
-        assert 0 == runs[ALWAYS_STRONG].switches < runs[AFFINITY].switches < runs[ALONE].switches
-        assert any("kept for its prompt cache" in one.reason for one in runs[AFFINITY].played)
-        assert not any("kept" in one.reason or "as before" in one.reason for one in runs[ALONE].played)
+def test_affinity_changes_the_model_no_more_often_and_costs_no_more() -> None:
+    def held(reason: str) -> bool:
+        return "kept for its prompt cache" in reason or "as before" in reason
+
+    every = [run_session(configured(format), catalog(format), Classifier.load(), 2).runs for format in Format]
+    for runs in every:
+        assert 0 == runs[ALWAYS_STRONG].switches < runs[AFFINITY].switches <= runs[ALONE].switches
+        assert not any(held(one.reason) for one in runs[ALONE].played)
+        alone, affinity = (sum(one.cost_nano for one in runs[name].played) for name in (ALONE, AFFINITY))
+        assert affinity <= 1.02 * alone
+    assert any(held(one.reason) for runs in every for one in runs[AFFINITY].played)
 
 
 def test_a_cache_knows_a_beginning_for_its_lifetime_and_no_other_model_does() -> None:

@@ -19,15 +19,20 @@ def test_a_conversation_stays_where_its_prompt_cache_is_while_that_is_cheaper() 
 
 
 def test_the_expected_cost_counts_what_is_cached() -> None:
-    answer = ask(PAIR, tokens=10_000, max_tokens=100, warm=Warm("p", "dear", 8_000))
+    answer = ask(PAIR, tokens=10_000, max_tokens=100, warm=Warm("p", "dear", 9_500))
     assert isinstance(answer, Decision)
-    assert answer.expected == Usage(input_tokens=10_000, output_tokens=100, cache_read_tokens=8_000)
-    # In pico-dollars 8,000 × 2 + 2,000 × 20 + 100 × 20 = 58,000; the other one reads all of it anew.
-    assert [attempt.expected_cost_nano for attempt in answer.attempts] == [58, 101]
+    assert answer.expected == Usage(input_tokens=10_000, output_tokens=100, cache_read_tokens=9_500)
+    # In pico-dollars 9,500 × 2 + 500 × 20 + 100 × 20 = 31,000; the other one reads all of it anew.
+    assert [attempt.expected_cost_nano for attempt in answer.attempts] == [31, 101]
     # No more can be cached than is sent.
     answer = ask(PAIR, tokens=1_000, warm=Warm("p", "cheap", 8_000))
     assert isinstance(answer, Decision)
     assert answer.expected.cache_read_tokens == 1_000
+
+
+def test_a_model_that_is_dearer_now_and_cheaper_soon_is_gone_to() -> None:
+    # 58,000 at the dear one and 101,000 at the cheap one, but then 29,000: less from the third request on.
+    assert tried(ask(PAIR, tokens=10_000, max_tokens=100, warm=Warm("p", "dear", 8_000))) == ["cheap", "dear"]
 
 
 def test_a_conversation_leaves_a_model_that_is_ill_cannot_serve_or_is_gone() -> None:
@@ -38,7 +43,7 @@ def test_a_conversation_leaves_a_model_that_is_ill_cannot_serve_or_is_gone() -> 
 
 
 def test_an_easier_turn_goes_down_only_where_that_pays() -> None:
-    models = [cached("small", 1, 10, 1), cached("large", 3, 30, 3)]
+    models = [cached("small", 1, 10, 2), cached("large", 3, 30, 3)]
     answer = ask(models, tokens=100_000, warm=Warm("p", "large", 99_000))
     assert tried(answer) == ["large", "small"]
     assert reason(answer) == "tier 1, tier 3 kept for its prompt cache"
