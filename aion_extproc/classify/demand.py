@@ -24,6 +24,7 @@ PERHAPS = 0.25  # a turn that may be a confirmation is also judged by what was p
 REASONING = 0.3  # numbers and "how many" are also in what is to be extracted from, or summed up
 ORDER = 0.2  # less than .25, so that a turn that is surely of a tier stays on it
 TEMPERED = 1 / 6
+LEAST = 1e-30  # of a product of probabilities, so that two that exclude each other have a sum
 STEPS_USUAL = 6.6  # questions.word_problem of a usual grade-school problem
 STEPS_SPREAD = 0.5
 
@@ -100,7 +101,7 @@ def expected(one: Sequence[float], other: Sequence[float]) -> float:
     A product is sharper than either: the tier that is the likeliest to both decides. A fifth of the worth is the same
     expectation at a temperature, which orders what would otherwise all be at 0, .5 and 1 and moves none across.
     """
-    both = [a * b for a, b in zip(one, other, strict=True)]
-    soft = [p**TEMPERED for p in both]
+    both = [a * b + LEAST for a, b in zip(one, other, strict=True)]
+    soft: list[float] = [p**TEMPERED for p in both]
     sharp = (0.5 * both[1] + both[2]) / fsum(both)
     return (1.0 - ORDER) * sharp + ORDER * (0.5 * soft[1] + soft[2]) / fsum(soft)
