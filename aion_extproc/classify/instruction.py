@@ -23,6 +23,7 @@ LINES = 4
 LONGEST = 6  # the mark of length stops at 2^6 words
 RUN = 5  # so many weighty words in a row, without one that says what they are about, are no request
 
+LONG_QUOTE = 22  # characters of a quotation that is more than a name or a word
 BRIEF = 240  # characters of a line that may be all that is asked
 _QUOTED: Final = " quotedtext "
 _PASTE: Final = "pastedtext"
@@ -40,9 +41,8 @@ _WEIGHTY: Final = stems(
 _JOINS: Final = stems("and", "or", "then", "also", "plus")
 _WORD: Final = re.compile(r"[^\W\d_]{2}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af?]")
 
-# Words in quotation marks, at least QUOTED characters of them.
 _QUOTE: Final = re.compile(
-    r"\"[^\"]{20,}(?:\"|$)|“[^”]{20,}(?:”|$)|«[^»]{20,}(?:»|$)|„[^“”]{20,}(?:[“”]|$)|「[^」]{10,}(?:」|$)|‘[^’]{30,}’(?!\w)"
+    r"\"[^\"]*(?:\"|$)|“[^”]*(?:”|$)|«[^»]*(?:»|$)|„[^“”]*(?:[“”]|$)|「[^」]*(?:」|$)|‘[^’]*’(?!\w)"
 )
 _TRACES: Final = (
     *("Traceback", 'File "', "\tat ", "  at ", "panic:", "FATAL", "Caused by:", "Error:", "Exception:", "ERROR"),
@@ -56,7 +56,9 @@ _CODE_STARTS: Final = (
 _CODE_ENDS: Final = (";", "{", "}", "):")
 _MATERIAL: Final = re.compile(
     r"\s{2,}|[+\-@<>|#$%*}{)\]]|at |\d|\[|File \"|Traceback|.{0,300}[;{}]$"
-    r"|\S{0,60}(?:Error|Exception)\b|.{0,60}\b(?:WARN|INFO|DEBUG|FATAL|ERROR|ERR!)|panic:"
+    r"|(?:from [\w.]+ import|import [\w.{]+(?: as \w+)?;?$|(?:async )?def \w+\(|class \w+ ?[(:{]|func \w+\(|fn \w+[(<]"
+    r"|(?:export )?(?:const|let|var) \w+ ?[=:]|public |private |#include|package \w+;?$|using \w+;)"
+    r"|\S{0,60}(?:Error|Exception)\b|.{0,60}\b(?:WARN|INFO|DEBUG|FATAL|ERROR|ERR!)|panic:|//|/\*"
 )
 
 
@@ -82,7 +84,7 @@ def instruction(text: str) -> str:
 
 def asked(said: str) -> str:
     """An instruction without what it quotes: words in quotation marks, and long paragraphs beside short ones."""
-    bare = _QUOTE.sub(_QUOTED, said)
+    bare = _QUOTE.sub(_without_long_quote, said)
     blocks = [block for block in bare.split("\n") if block and not block.isspace()]
     if len(blocks) > 1:
         first, last = blocks[0], blocks[-1]
@@ -90,6 +92,11 @@ def asked(said: str) -> str:
         if short and len(bare) > 2 * sum(map(len, short)):
             bare = f" {_PASTE} ".join(short) if len(short) > 1 else f"{short[0]} {_PASTE}"
     return bare if _WORD.search(bare) else said
+
+
+def _without_long_quote(found: re.Match[str]) -> str:
+    quote = found[0]
+    return quote if len(quote) < (LONG_QUOTE // 2 if quote[0] == "「" else LONG_QUOTE) else _QUOTED
 
 
 def _ends(text: str) -> str:

@@ -130,6 +130,22 @@ def test_another_language_does_not_move_a_request(right: int, said: str) -> None
     assert tier(said) == right
 
 
+@pytest.mark.parametrize(
+    "stub",
+    [
+        'from typing import List\n\ndef mean(numbers: List[float]) -> float:\n    """ The mean of the numbers. """\n',
+        "// the largest of three numbers\nfunction max3(a, b, c) {\n}\n",
+    ],
+)
+def test_code_without_a_word_asks_for_the_rest_of_it(stub: str) -> None:
+    assert tier(stub) == 2
+
+
+def test_short_words_in_quotation_marks_hide_nothing_between_them() -> None:
+    said = 'translate "yes" and "no" to Spanish, then refactor the "cart", "order" and "user" packages to asyncio'
+    assert tier(said) == 3
+
+
 @given(
     st.sampled_from([said for said, right in REQUESTS.items() if right == 1]),
     st.lists(st.sampled_from(KEYWORDS), min_size=5, max_size=400),

@@ -19,7 +19,7 @@ from aion_extproc.classify.training.scenes import Turn, load
 FOLDER: Final = Path(str(files(__package__)))
 TURNS: Final = (
     *("turns.jsonl", "turns_more.jsonl", "turns_languages.jsonl", "turns_earlier.jsonl", "turns_voices.jsonl"),
-    *("turns_desks.jsonl", "turns_wide.jsonl", "turns_brief.jsonl", "confirmations.jsonl"),
+    *("turns_desks.jsonl", "turns_wide.jsonl", "turns_brief.jsonl", "turns_stubs.jsonl", "confirmations.jsonl"),
 )
 PARAPHRASES: Final = ("paraphrases.jsonl", "paraphrases_earlier.jsonl")
 TASKS: Final = (
