@@ -25,6 +25,7 @@ ADMIN = "the-admin-secret-of-the-gateway"
 CONFIGURED = "sk-a-key-of-the-configuration"
 TENANTS_KEY = "sk-proj-a-tenants-own-key-0123456789"
 MASTER = base64.b64encode(os.urandom(32)).decode()
+SOON = 10  # seconds in which every process knows of a change; a second where nothing else uses the machine
 AUTH = {"admin_secret": ADMIN, "keys": [{"key": CONFIGURED, "name": "from-file"}]}
 
 
@@ -76,51 +77,50 @@ def test_a_key_lives_from_its_creation_to_its_end(gateway: Gateway) -> None:
     assert models(gateway, CONFIGURED) == 200
     key = create(gateway, "ci")
     assert models(gateway, key) == 200  # at once
-    wait_for(lambda: chat(gateway, key) == 200, 2)
+    wait_for(lambda: chat(gateway, key) == 200, SOON)
     successor = admin(gateway, "POST", "/keys/ci/rotate").json()["key"]
     assert (models(gateway, key), models(gateway, successor)) == (401, 200)
     assert admin(gateway, "DELETE", "/keys/ci").status_code == 204
-    refused_within(gateway, successor, 2)
-    wait_for(lambda: chat(gateway, successor) == 401, 2)
+    refused_within(gateway, successor, SOON)
+    wait_for(lambda: chat(gateway, successor) == 401, SOON)
     assert models(gateway, CONFIGURED) == 200
 
 
 def test_the_command_line_makes_and_revokes_keys_of_a_gateway_that_runs(gateway: Gateway) -> None:
     key = aion_keys(gateway, "create", "--name", "by-hand", "--models", "gpt-small")
-    wait_for(lambda: models(gateway, key) == 200, 2)
+    wait_for(lambda: models(gateway, key) == 200, SOON)
     listed = {one["name"]: one for one in admin(gateway, "GET", "/keys").json()["keys"]}
     assert (listed["by-hand"]["models"], listed["by-hand"]["hint"]) == (["gpt-small"], key[-4:])
     aion_keys(gateway, "revoke", "by-hand")
-    refused_within(gateway, key, 2)
+    refused_within(gateway, key, SOON)
 
 
 def test_a_key_with_an_end_is_refused_from_then_on(gateway: Gateway) -> None:
     end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3))
     key = create(gateway, "brief", expires_at=end)
     assert models(gateway, key) == 200
-    refused_within(gateway, key, 5)
+    refused_within(gateway, key, 3 + SOON)
     states = {one["name"]: one["state"] for one in admin(gateway, "GET", "/keys").json()["keys"]}
     assert states["brief"] == "expired"
 
 
 def test_a_tenant_with_a_key_of_its_own_calls_with_that(gateway: Gateway, upstream: Upstream) -> None:
     def sent(key: str) -> str | None:
-        assert chat(gateway, key) == 200
-        return upstream.last.header("authorization")
+        return upstream.last.header("authorization") if chat(gateway, key) == 200 else None
 
     theirs, others = create(gateway, "theirs", tenant="acme"), create(gateway, "others", tenant="other")
-    wait_for(lambda: chat(gateway, theirs) == chat(gateway, others) == 200, 2)
-    assert sent(theirs) == sent(others) == f"Bearer {OPENAI_KEY}"
+    # Of several workers one may know a key before another does.
+    wait_for(lambda: sent(theirs) == sent(others) == f"Bearer {OPENAI_KEY}", SOON)
     body = {"provider": "openai", "api_key": TENANTS_KEY}
     assert admin(gateway, "POST", "/tenants/acme/keys", body).status_code == 201
-    wait_for(lambda: sent(theirs) == f"Bearer {TENANTS_KEY}", 2)
+    wait_for(lambda: sent(theirs) == f"Bearer {TENANTS_KEY}", SOON)
     assert sent(others) == f"Bearer {OPENAI_KEY}"
     assert admin(gateway, "DELETE", "/tenants/acme/keys/openai").status_code == 204
-    wait_for(lambda: sent(theirs) == f"Bearer {OPENAI_KEY}", 2)
+    wait_for(lambda: sent(theirs) == f"Bearer {OPENAI_KEY}", SOON)
     assert admin(gateway, "DELETE", "/tenants/acme").status_code == 204
-    wait_for(lambda: chat(gateway, theirs) == 401, 2)
-    stats = admin(gateway, "GET", "/tenants/acme/stats").json()  # its rows stay
-    assert stats["savings"]["total_requests"] >= 3
+    wait_for(lambda: chat(gateway, theirs) == 401, SOON)
+    stays = "/tenants/acme/stats"  # its rows do
+    wait_for(lambda: admin(gateway, "GET", stays).json()["savings"]["total_requests"] >= 3)
 
 
 def test_the_admin_api_is_no_business_of_callers(gateway: Gateway) -> None:

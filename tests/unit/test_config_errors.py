@@ -42,7 +42,7 @@ def test_what_is_no_duration_is_refused(written: str) -> None:
         ),
         (
             "routing: {wibble: 1}",
-            "aion.yaml:1: routing.wibble: unknown key; known here: strategy, classifier, fallback_enabled, "
+            "aion.yaml:1: routing.wibble: unknown key; known here: strategy, classifier, tasks, fallback_enabled, "
             "prefer_native, chains, baseline, sessions",
         ),
         (
